@@ -1,0 +1,29 @@
+/* Running a command as root on the far side: directly, through `sudo -n`, or with a password.
+ *
+ * A sudo password goes out only after a prompt with a random marker of our own has appeared
+ * (FIELD-NOTES: where sudo asks nothing, the command itself would get it). The far side's login
+ * shell may be fish, nushell, zsh or csh and may print at start-up: the command announces itself
+ * with a second marker on stdout, everything before it is "login noise" and dropped, and writes
+ * are held back until it has appeared.
+ */
+#ifndef FLEET_TRANSPORT_ELEVATE_H
+#define FLEET_TRANSPORT_ELEVATE_H
+
+#include "transport/conn.h"
+
+enum elevate_how { ELEVATE_NONE, ELEVATE_SUDO, ELEVATE_SUDO_PASSWORD };
+
+struct elevation {
+    enum elevate_how how;
+    const char *password; /* SUDO_PASSWORD; borrowed, wiped by its owner after the run */
+};
+
+/* As conn_exec, for a `command` of plain words; the stream is a wrapper with the same rules. If
+ * the marker doesn't appear within `timeout_ms`, or sudo refuses, the stream ends with
+ * end.lost = false, status != 0 and the far side's words in end.error (reason "sudo-refused",
+ * "login-noise", "no-shell"). */
+struct stream *elevate_exec(struct conn *conn, const struct elevation *how, const char *command,
+                            uint64_t timeout_ms, const struct stream_handlers *handlers,
+                            void *arg);
+
+#endif
