@@ -1,0 +1,174 @@
+/* What fleet asks a target to do: the scripts in core/target, their variables and their answers.
+ *
+ * Every script runs in the root shell of transport/shell.h and answers with lines `key value`
+ * (value: the rest of the line; cleaned and bounded here). The scripts need /bin/sh and nothing
+ * else at a fixed path; they set PATH themselves (DESIGN, step 5).
+ *
+ * On the target:
+ *   /run/fleet/lock          who holds the host; every change under flock on /run/fleet/lock.flock
+ *   /run/fleet/guard/        0700: state (written by the guard alone), renew, commit, abort (written by
+ *                            the operator, each holding the activation's nonce), activation.log (capped), guard.sh
+ *   /var/lib/fleet/guard     the guard's record, on disk before it acts; gone when it is done
+ *   /var/lib/fleet/deployed.json  the last complete deployment
+ *   /nix/var/nix/gcroots/fleet/   roots: stage-RUN (staged), guard-old, guard-new
+ *
+ * The guard's `state` file holds one line: `PHASE NONCE KEY=VALUE...`. Phases:
+ *   activating   the activation runs
+ *   active       it ended well enough (rc=, failed=); waits for renew/commit/abort; deadline= (uptime, s)
+ *   committing   from here on requests are ignored; profile and boot default are being written
+ *   committed    done; the guard is gone in a moment
+ *   reverting    going back (why=activation|deadline|abort|killed|commit-failed); requests are ignored
+ *   reverted     back on the recorded system (rc=); profile and boot default as recorded
+ *   revert-failed   the way back failed (rc=, current=)
+ *   inert        nothing was activated and nothing needs undoing (rc=100: reboot required; or exec failure before any change)
+ */
+#ifndef FLEET_CORE_TARGET_H
+#define FLEET_CORE_TARGET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/error.h"
+#include "transport/shell.h"
+
+/* The answer of a script, parsed. Owns its text. */
+struct target_reply;
+/* The value of `key`, or NULL. Owned by the reply. */
+const char *target_reply_get(const struct target_reply *reply, const char *key);
+/* As a number; `missing` where absent or not a number. */
+int64_t target_reply_number(const struct target_reply *reply, const char *key, int64_t missing);
+/* The i-th value of a key that stands several times, or NULL. */
+const char *target_reply_nth(const struct target_reply *reply, const char *key, size_t i);
+
+/* err 0: the script ran to its end and exited 0. Otherwise `error` holds the reason; `reply` is
+ * never NULL and holds what was said. The reply is freed after the call. */
+typedef void (*target_done)(int err, const struct target_reply *reply, const struct error *error,
+                            void *arg);
+
+/* Where the target keeps things; the tests' lighter hosts may differ. NULL: the defaults above. */
+struct target_env {
+    const char *profile; /* "/nix/var/nix/profiles/system" */
+};
+
+/* One round trip of facts. Keys: current, booted, profile (each a store path or ""), profile_link (system-N-link),
+ * generation, boot_id, machine_id, uptime_ms, uid, systemd (yes|no), system_state (systemctl
+ * is-system-running), nix_store (absolute path of the program), nix_version, kernel, failed
+ * (repeated: a failed unit), guard (the state line, or ""), guard_record (yes|no: a record is left),
+ * guard_alive (yes|no), lock_* (id, run, who, since, expires_s, pid; absent when free), deployed (the JSON
+ * record), deployed_complete (yes|no), roots (repeated), free_nix, free_run, free_boot (bytes),
+ * reboot_needed (yes|no: kernel, initrd or kernel-modules of booted and profile differ), valid (yes|no: is DESIRED
+ * valid there; only with `desired`), switch_lock (yes|no: NixOS's own switch lock or its unit is busy). */
+void target_inspect(struct shell *shell, const struct target_env *env, const char *desired,
+                    target_done done, void *arg);
+
+struct target_lock {
+    const char *id;  /* this run's lock id, [a-z0-9-] */
+    const char *run;
+    const char *who; /* user@machine pid, cleaned */
+    uint64_t lease_ms;
+};
+/* Takes, or renews where the id is ours. Keys: lock ("ok" | "held"), and where held the holder's
+ * lock_* keys. A lapsed lease is taken over (lock_lapsed: the old holder); one with a live guard never. */
+void target_lock_take(struct shell *shell, const struct target_lock *lock, target_done done,
+                      void *arg);
+/* Lets go, if the id is ours. */
+void target_lock_release(struct shell *shell, const char *id, target_done done, void *arg);
+
+/* Roots `path` as gcroots/fleet/stage-RUN (and removes other runs' stage roots when `clean`). */
+void target_stage(struct shell *shell, const char *run, const char *path, bool clean,
+                  target_done done, void *arg);
+void target_unstage(struct shell *shell, const char *run, target_done done, void *arg);
+
+struct target_activation {
+    const char *nonce; /* [a-z0-9]{16,} of this activation */
+    const char *run;
+    const char *lock_id; /* checked under flock before anything else; "" none */
+    const char *path;    /* NEW */
+    const char *action;  /* "switch": test, then commit on request; "test": never commits;
+                            "committed": NEW is already the profile (rollback: false), no way back */
+    uint64_t activate_timeout_ms;
+    uint64_t confirm_timeout_ms;
+    const char *rev, *who; /* for deployed.json */
+    bool dirty;
+    /* Going back a committed host: NEW is the recorded old system and the commit is
+     * --switch-generation to this instead of --set; 0: not so. */
+    int64_t to_generation;
+    bool leave_on_abort; /* on_failure: leave */
+};
+/* Writes guard.sh and its record's input, starts the guard (systemd-run --unit=fleet-guard; setsid where
+ * there is no systemd), returns at once. Keys: guard ("started" | "busy" | "lock-lost" | "no-switch" | "stopping"),
+ * weak (yes: no systemd), old, generation. */
+void target_guard_start(struct shell *shell, const struct target_env *env,
+                        const struct target_activation *activation, target_done done, void *arg);
+
+/* Long poll: answers when the state line differs from `seen`, new log text is there (at most every
+ * 300 ms), or after `wait_ms` (at most 10 s). Keys: state (the line), log (repeated: a new line of the
+ * activation's output), log_offset (to pass next time), alive (yes|no: the unit is there),
+ * deadline_ms (till the guard goes back by itself, -1 none), and when no record is left any more:
+ * current, profile, last (the guard's last line in /var/lib/fleet/guard.last). */
+void target_guard_poll(struct shell *shell, const char *nonce, const char *seen,
+                       uint64_t log_offset, uint64_t wait_ms, target_done done, void *arg);
+
+enum target_request { TARGET_RENEW, TARGET_COMMIT, TARGET_ABORT, TARGET_LEAVE };
+/* Leaves a request for the guard with this nonce, and answers as target_guard_poll with wait 0.
+ * Renew also renews the lock. */
+void target_guard_request(struct shell *shell, enum target_request request, const char *nonce,
+                          const struct target_lock *lock, target_done done, void *arg);
+
+/* For `rollback: false` and `--action boot`: sets the profile and the boot default at once, under
+ * the lock id. Keys: rc, generation. */
+void target_commit_now(struct shell *shell, const struct target_env *env,
+                       const struct target_activation *activation, target_done done, void *arg);
+
+/* A guard's record without a guard (power cut in mid-commit, killed way back): finishes what the
+ * record says: forward where the profile is already NEW and the system proven (phase committing), else back. Keys: finished
+ * ("forward" | "back" | "nothing"), current, profile. */
+void target_repair(struct shell *shell, const struct target_env *env, const char *lock_id,
+                   target_done done, void *arg);
+
+/* dry-activate: NEW/bin/switch-to-configuration dry-activate; keys: rc, log (repeated). */
+void target_dry_activate(struct shell *shell, const char *path, uint64_t timeout_ms,
+                         target_done done, void *arg);
+
+/* Starts a reboot after this call has answered (systemd: `systemctl --no-block reboot`). */
+void target_reboot(struct shell *shell, target_done done, void *arg);
+
+/* Units for the health rule: keys `unit` repeated, each "NAME LOAD ACTIVE SUB NRESTARTS EXECSTATUS
+ * ACTIVE_ENTER_MS INVOCATION" for every unit that is failed or auto-restarting, or matches `globs` (quoted here);
+ * `changed` repeated: units that the running activation stopped, started, restarted, reloaded. */
+void target_units(struct shell *shell, const char *const *globs, size_t glob_count,
+                  target_done done, void *arg);
+
+/* Runs argv with a time-out; keys: rc, and the output as `out` lines. */
+void target_run(struct shell *shell, const char *const *argv, size_t argc, uint64_t timeout_ms,
+                target_done done, void *arg);
+
+/* The profile's generations: `gen` repeated: "N DATE(RFC3339) PATH". */
+void target_generations(struct shell *shell, const struct target_env *env, target_done done,
+                        void *arg);
+
+/* A guard's state line, parsed. */
+enum guard_phase {
+    GUARD_NONE,
+    GUARD_ACTIVATING,
+    GUARD_ACTIVE,
+    GUARD_COMMITTING,
+    GUARD_COMMITTED,
+    GUARD_REVERTING,
+    GUARD_REVERTED,
+    GUARD_REVERT_FAILED,
+    GUARD_INERT
+};
+struct guard_state {
+    enum guard_phase phase;
+    char nonce[40];
+    int rc;         /* of the activation, or of the way back; -1 unknown */
+    char why[64];   /* reverting/reverted: activation, activate-timeout, deadline, abort, killed, commit-failed */
+    char failed[512]; /* units newly failed, comma separated */
+};
+/* A line that isn't one gives GUARD_NONE. */
+void guard_state_parse(const char *line, struct guard_state *ret);
+const char *guard_phase_name(enum guard_phase phase);
+
+#endif
