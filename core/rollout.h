@@ -1,0 +1,112 @@
+/* The rollout policy: which host may do what, when. Pure: no I/O and no clock; inputs in, decisions out.
+ *
+ * The coordinator feeds it what happens (hosts move, hosts ask for an act) and drains decisions
+ * until there is none. Same inputs, same seed: same decisions. So 10,000 hosts are simulated in a
+ * unit test (CONTRACT "policy", FIELD-NOTES "Health gating").
+ *
+ * Invariants: activation slots and group limits are never exceeded; two hosts of one exclusive
+ * group are never in flight together (in flight: from the grant of ACT_ACTIVATE to an end); once a
+ * budget is passed no ACT_ACTIVATE is granted; every host ends in exactly one end state; a host is
+ * taken back at most once.
+ */
+#ifndef FLEET_CORE_ROLLOUT_H
+#define FLEET_CORE_ROLLOUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/buf.h"
+#include "core/base/error.h"
+#include "core/state.h"
+#include "inventory/inventory.h"
+
+struct rollout;
+
+struct rollout_plan {
+    const struct inv_host *const *hosts; /* the selected ones, in the inventory's order; borrowed */
+    size_t host_count;
+    const struct inv_run_policy *policy; /* borrowed */
+    enum run_action action;
+    uint64_t seed; /* for order "shuffle" */
+};
+
+enum rollout_decision_kind {
+    ROLLOUT_GRANT,      /* `host` may do `act` (it asked) */
+    ROLLOUT_LEAVE,      /* answer to a wanted ACT_ROLLBACK under on_failure "leave": disarm and leave */
+    ROLLOUT_TAKE_BACK,  /* a committed host goes back (rollback-wave, rollback-all, R key) */
+    ROLLOUT_SKIP,       /* `host` ends skipped, `reason` says why (budget, stopped) */
+    ROLLOUT_WAVE_START, /* `wave` */
+    ROLLOUT_BAKE,       /* `wave` bakes until `until_ms` */
+    ROLLOUT_REPROBE,    /* `host` of a baked wave is probed again */
+    ROLLOUT_WAVE_END,   /* `wave` */
+    ROLLOUT_PAUSE,      /* after `wave`, waits for promotion (or a person paused); `reason` */
+    ROLLOUT_STOP,       /* a budget is passed or a wave had no healthy host: `reason`, `sentence` by rollout_waiting */
+    ROLLOUT_END         /* every host has ended; nothing follows */
+};
+
+struct rollout_decision {
+    enum rollout_decision_kind kind;
+    size_t host;        /* index into plan->hosts */
+    enum act act;
+    size_t wave;        /* from 1 */
+    uint64_t until_ms;
+    const char *reason; /* static */
+};
+
+/* `plan` is read now and its hosts and policy are borrowed until rollout_free. */
+struct rollout *rollout_new(const struct rollout_plan *plan);
+void rollout_free(struct rollout *rollout);
+
+/* ---- inputs; `now_ms` is monotonic and never goes back ---- */
+
+/* Begins: the first wave starts. */
+void rollout_start(struct rollout *rollout, uint64_t now_ms);
+/* Before rollout_start or while the host is connecting: it was unhealthy before the change (goes first). */
+void rollout_unhealthy_before(struct rollout *rollout, size_t host);
+/* The host is in a new state; for ends `reason` is the event's reason code ("offline", "locked",
+ * "connection-refused", "build-failed", ...). `built`: for FAILED, false when evaluation or build
+ * failed (not counted against max_failed). */
+void rollout_moved(struct rollout *rollout, size_t host, enum host_state state, const char *reason,
+                   uint64_t now_ms);
+/* The host stands still until `act` is granted: ACT_COPY when its desired path is known and differs
+ * (prestage and copy_parallel decide), ACT_ACTIVATE when staged, ACT_COMMIT when probed healthy,
+ * ACT_ROLLBACK on a verdict, ACT_REBOOT, ACT_SECRET. */
+void rollout_wants(struct rollout *rollout, size_t host, enum act act, uint64_t now_ms);
+/* The answer to ROLLOUT_REPROBE. */
+void rollout_reprobed(struct rollout *rollout, size_t host, bool ok, uint64_t now_ms);
+
+enum rollout_control {
+    ROLLOUT_CONTROL_PAUSE,   /* no new grants of ACT_ACTIVATE */
+    ROLLOUT_CONTROL_PROMOTE, /* go on after PAUSE, whatever caused it */
+    ROLLOUT_CONTROL_DRAIN,   /* start no more hosts, finish those in flight; the rest end skipped, "stopped" */
+    ROLLOUT_CONTROL_TAKE_BACK, /* `host` (or all, SIZE_MAX) */
+    ROLLOUT_CONTROL_SKIP     /* `host`, if not started */
+};
+void rollout_control(struct rollout *rollout, enum rollout_control control, size_t host,
+                     uint64_t now_ms);
+/* Time has passed. */
+void rollout_tick(struct rollout *rollout, uint64_t now_ms);
+
+/* ---- outputs ---- */
+
+/* Takes the next decision; false when there is none now. */
+bool rollout_next(struct rollout *rollout, struct rollout_decision *ret);
+/* When rollout_tick is needed next (now_ms scale), or UINT64_MAX. */
+uint64_t rollout_next_tick_ms(const struct rollout *rollout);
+size_t rollout_wave_of(const struct rollout *rollout, size_t host); /* from 1 */
+size_t rollout_wave_count(const struct rollout *rollout);
+size_t rollout_wave_size(const struct rollout *rollout, size_t wave);
+size_t rollout_current_wave(const struct rollout *rollout);
+size_t rollout_count(const struct rollout *rollout, enum host_state state);
+/* failed, rolled_back, ... counted against max_failed; and the budget itself. */
+size_t rollout_failures(const struct rollout *rollout);
+size_t rollout_failures_allowed(const struct rollout *rollout);
+/* Why it is waiting right now, one sentence, never empty ("wave 2 waits for promotion"). */
+void rollout_waiting(const struct rollout *rollout, uint64_t now_ms, struct buf *out);
+/* The exit code of CONTRACT for the states as they are. `signal` 0, 2 or 15. */
+int rollout_exit_code(const struct rollout *rollout, int signal);
+/* "done", "failed", "unknown-hosts", "build-failed", "locked", "unreachable", "paused", "interrupted" */
+const char *rollout_result(const struct rollout *rollout, int signal);
+
+#endif

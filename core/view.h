@@ -1,0 +1,50 @@
+/* The state of a run as its events tell it: what every display, `show` and `resume` fold the stream into.
+ *
+ * view_apply is the only way in; a view from a journal equals the view of the live run. Used by
+ * one thread.
+ */
+#ifndef FLEET_CORE_VIEW_H
+#define FLEET_CORE_VIEW_H
+
+#include "core/event.h"
+
+struct view_host {
+    char *name;
+    char *address;
+    uint32_t wave;
+    enum host_state state;
+    bool seen; /* any host_state yet */
+    int64_t since_ms; /* wall clock of the last move */
+    int64_t state_at_ms[HOST_STATE_COUNT]; /* first entered, 0: never */
+    char *reason, *message; /* of the last move */
+    char *current, *desired;
+    int64_t generation;
+    uint64_t bytes_done, bytes_total, paths_done, paths_total;
+    char *last_probe; /* name: detail of the last failed probe, or of the last */
+    bool granted[ACT_COUNT];
+    char *nonce; /* of the last activate grant */
+    bool verdict_rollback;
+};
+
+struct view {
+    char *run, *fleet, *rev, *inventory, *policy;
+    bool dirty;
+    enum run_action action;
+    int64_t started_ms, ended_ms; /* wall; ended 0: not yet */
+    struct view_host *hosts;
+    size_t host_count;
+    uint32_t wave, wave_count;
+    char *paused; /* reason, or NULL */
+    bool ended;
+    char *result;
+    int exit;
+    uint64_t last_seq;
+};
+
+struct view *view_new(void);
+void view_apply(struct view *view, const struct event *event);
+struct view_host *view_host(struct view *view, const char *name);
+size_t view_count(const struct view *view, enum host_state state);
+void view_free(struct view *view);
+
+#endif
