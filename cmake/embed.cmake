@@ -1,5 +1,8 @@
 # fleet_embed(TARGET FOLDER PATTERN NAME): every file of FOLDER that matches PATTERN becomes a
 # C string `NAME_<stem>` (and NAME_<stem>_len), declared in a generated header NAME.h.
+# The target `generated` makes all of them, which the linters want before anything is compiled.
+add_custom_target(generated)
+
 function(fleet_embed target folder pattern name)
   file(GLOB files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/${pattern})
   if(NOT files)
@@ -12,7 +15,10 @@ function(fleet_embed target folder pattern name)
             -P ${PROJECT_SOURCE_DIR}/cmake/embed_script.cmake
     DEPENDS ${files} ${PROJECT_SOURCE_DIR}/cmake/embed_script.cmake
     VERBATIM)
+  add_custom_target(${name}_generated DEPENDS ${out}/${name}.c ${out}/${name}.h)
+  add_dependencies(generated ${name}_generated)
   add_library(${name} STATIC ${out}/${name}.c ${out}/${name}.h)
+  add_dependencies(${name} ${name}_generated)
   target_include_directories(${name} PUBLIC ${out})
   get_target_property(type ${target} TYPE)
   if(type STREQUAL "INTERFACE_LIBRARY")
