@@ -1,0 +1,67 @@
+/* Building: from each host's `system` to a store path, and where that path can be read from.
+ *
+ * Runs on the coordinator's loop. Nix's own tools evaluate and build (spawned by argv, never
+ * through a shell); hosts that share an evaluation are evaluated together. A failure is the
+ * host's own, the others go on. Logs: every line as it comes, and whole in RUN_DIR/build/.
+ */
+#ifndef FLEET_CORE_BUILD_H
+#define FLEET_CORE_BUILD_H
+
+#include <uv.h>
+
+#include "inventory/inventory.h"
+#include "transport/transport.h"
+
+struct build;
+
+enum build_state { BUILD_EVALUATING, BUILD_BUILDING, BUILD_BUILT, BUILD_FAILED };
+
+/* Where a built path lies. */
+enum build_source {
+    BUILD_SOURCE_LOCAL,  /* this machine's store */
+    BUILD_SOURCE_REMOTE, /* the store of `remote` */
+    BUILD_SOURCE_TARGET  /* on the host itself already */
+};
+
+struct build_result {
+    const char *path;
+    const char *drv; /* "" where unknown */
+    enum build_source source;
+    const struct conn_spec *remote; /* REMOTE; lives as long as the build */
+    const char *remote_command;     /* REMOTE: serves its store, "nix-store --serve" */
+};
+
+struct build_handlers {
+    void (*on_state)(size_t host, enum build_state state, const char *path, const char *drv,
+                     void *arg);
+    /* A line of Nix's output, uncleaned; `host` SIZE_MAX: of an evaluation or derivation that several share. */
+    void (*on_log)(size_t host, const char *line, size_t len, void *arg);
+    void (*on_built)(size_t host, const struct build_result *result, void *arg);
+    /* FLEET_ERR_BUILD, reason "eval-failed" or "build-failed": the failing derivation and its log's last
+     * lines are in the message (several lines). FLEET_ERR_UNREACHABLE etc. for a build host. */
+    void (*on_failed)(size_t host, const struct error *error, void *arg);
+    /* All hosts have had on_built or on_failed. */
+    void (*on_done)(void *arg);
+};
+
+struct build_options {
+    const char *run_dir;   /* for logs and GC roots (RUN_DIR/roots/HOST), or NULL: no roots */
+    const char *out_link;  /* `build --out-link DIR`, or NULL */
+    struct transport *transport; /* for build hosts; borrowed */
+    /* The connection's spec of an inventory host, from the caller (core/spec.h). */
+    const struct conn_spec *(*spec)(const struct inv_host *host, void *arg);
+    void *spec_arg;
+    uint64_t timeout_ms; /* of one evaluation or build without any output; 0: 30 min */
+};
+
+/* hosts[i] is "host i" in the callbacks. Nothing fires before this returns. */
+struct build *build_start(uv_loop_t *loop, const struct inventory *inventory,
+                          const struct inv_host *const *hosts, size_t count,
+                          const struct build_options *options,
+                          const struct build_handlers *handlers, void *arg);
+/* Ends what runs (SIGTERM, then SIGKILL after 2 s); hosts not done get on_failed(FLEET_ERR_CANCELLED). */
+void build_cancel(struct build *build);
+/* After on_done; frees when its last handle has closed. */
+void build_free(struct build *build);
+
+#endif
