@@ -10,10 +10,10 @@
 #include "core/base/error.h"
 
 struct path_info {
-    const char *path;     /* "/nix/store/<hash>-<name>" */
-    const char *deriver;  /* "" where unknown */
-    char nar_hash[65];    /* SHA-256 of the NAR, lower-case hex */
-    uint64_t nar_size;    /* bytes */
+    const char *path;    /* "/nix/store/<hash>-<name>" */
+    const char *deriver; /* "" where unknown */
+    char nar_hash[65];   /* SHA-256 of the NAR, lower-case hex */
+    uint64_t nar_size;   /* bytes */
     const char *const *refs;
     size_t ref_count; /* self-reference included */
     const char *const *sigs;
@@ -21,10 +21,12 @@ struct path_info {
     const char *ca; /* "" where not content-addressed */
 };
 
-/* Immutable; owned by the copier that asked for it. Paths stand in topological order, references first. */
+/* Immutable; owned by the copier that asked for it. Paths stand in topological order, references
+ * first. Closures of one copier share the infos of the paths that they share: 1000 hosts of their
+ * own systems hold a pointer a path, not a copy. */
 struct closure {
     const char *top;
-    const struct path_info *paths;
+    const struct path_info *const *paths;
     size_t count;
     uint64_t nar_size; /* of all */
 };
