@@ -1,0 +1,84 @@
+# fleet as a Nix package: pkgs.callPackage ./package.nix { }
+{
+  lib,
+  stdenv,
+  cmake,
+  ninja,
+  pkg-config,
+  makeWrapper,
+  cjson,
+  criterion,
+  curl,
+  libgit2,
+  libssh2,
+  libuv,
+  ncurses,
+  openssh,
+  openssl,
+  zstd,
+  doCheck ? true,
+}:
+
+# Older ones have no encrypt-then-MAC MAC, so they cannot talk to a default NixOS sshd.
+assert lib.assertMsg (lib.versionAtLeast libssh2.version "1.11.1")
+  "fleet needs libssh2 1.11.1 or newer, this nixpkgs has ${libssh2.version}";
+
+stdenv.mkDerivation {
+  pname = "fleet";
+  version = "0.1.0";
+
+  src = lib.cleanSourceWith {
+    src = ./.;
+    # The build folder of a working tree holds other machines' objects.
+    filter =
+      path: type:
+      lib.cleanSourceFilter path type && !(type == "directory" && baseNameOf path == "build");
+  };
+
+  strictDeps = true;
+
+  nativeBuildInputs = [
+    cmake
+    ninja
+    pkg-config
+    makeWrapper
+  ];
+
+  buildInputs = [
+    cjson
+    curl
+    libgit2
+    libssh2
+    libuv
+    ncurses
+    openssl
+    zstd
+  ];
+
+  checkInputs = [ criterion ];
+
+  cmakeFlags = [
+    (lib.cmakeBool "FLEET_TESTS" doCheck)
+    (lib.cmakeFeature "FLEET_CCACHE" "")
+  ];
+
+  inherit doCheck;
+
+  # The other tests start hosts of their own, which a build sandbox has no room for.
+  checkPhase = ''
+    runHook preCheck
+    ctest -L '^(unit|pipeline)$' --no-tests=error --output-on-failure
+    runHook postCheck
+  '';
+
+  # `ssh -G` reads ~/.ssh/config; the user's own ssh comes first. Nix is the user's.
+  postInstall = ''
+    wrapProgram "$out/bin/fleet" --suffix PATH : ${lib.makeBinPath [ openssh ]}
+  '';
+
+  meta = {
+    description = "Rolls a Git repository of NixOS machines out to running, healthy hosts, and takes them back when they are not";
+    mainProgram = "fleet";
+    platforms = lib.platforms.linux;
+  };
+}
