@@ -44,6 +44,10 @@ struct stream_end {
 };
 
 struct stream_handlers {
+    /* The far side has opened it: the TCP connection of a tunnel stands, the command runs. Not
+     * called where opening fails (on_end(lost) says why). At most once, before any on_data. May be
+     * NULL; a TCP probe from the target needs it, since a tunnel may carry no byte at all. */
+    void (*on_open)(void *arg);
     /* Bytes from the far side; fd is 1 (stdout, a tunnel's data) or 2 (stderr). The bytes are
      * valid during the call only. */
     void (*on_data)(int fd, const char *data, size_t len, void *arg);
