@@ -43,8 +43,8 @@ struct event {
     uint64_t seq;
     int64_t ts_ms; /* wall clock, ms since 1970 */
     char *run;
-    char *host;     /* or NULL */
-    uint32_t wave;  /* or 0 */
+    char *host;    /* or NULL */
+    uint32_t wave; /* or 0 */
     /* run_start */
     char *fleet, *rev, *inventory;
     bool dirty;

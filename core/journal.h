@@ -18,14 +18,16 @@ bool run_id_is_valid(const char *text);
 /* $XDG_STATE_HOME/fleet or ~/.local/state/fleet; caller frees. */
 int state_dir_default(char **ret, struct error *error);
 
-/* Makes STATE/runs/ID (0700) and the journal, holds it by flock for the life of the run (so that
+/* Makes STATE/runs/ID (0700) and the journal, holds it by a lock for the life of the run (so that
  * others see it is alive), and checks that there is room. FLEET_ERR_SYSTEM says what to do. */
 int journal_create(const char *state_dir, const char *run_id, struct journal **ret,
                    struct error *error);
-/* Takes up an existing one for appending (resume): FLEET_ERR_LOCKED when the run is alive. Truncates a torn last line. */
+/* Takes up an existing one, by its whole id, for appending (resume): FLEET_ERR_LOCKED when the run
+ * is alive. Truncates a torn last line. */
 int journal_reopen(const char *state_dir, const char *run_id, struct journal **ret,
                    struct error *error);
-/* Appends; with `sync` returns only when it is on disk. */
+/* Appends; with `sync` returns only when it is on disk. After an error nothing may be granted any
+ * more: the message says what to do. A line that could not be written whole is taken away again. */
 int journal_append(struct journal *journal, const struct event *event, bool sync,
                    struct error *error);
 /* The run's folder, for full command output. */

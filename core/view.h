@@ -13,14 +13,16 @@ struct view_host {
     char *address;
     uint32_t wave;
     enum host_state state;
-    bool seen; /* any host_state yet */
-    int64_t since_ms; /* wall clock of the last move */
+    bool seen;                             /* any host_state yet */
+    int64_t since_ms;                      /* wall clock of the last move */
     int64_t state_at_ms[HOST_STATE_COUNT]; /* first entered, 0: never */
-    char *reason, *message; /* of the last move */
+    char *reason, *message;                /* of the last move */
     char *current, *desired;
-    int64_t generation;
+    int64_t generation;       /* the profile's, as last said; 0 unknown */
+    int64_t first_generation; /* as first said: before the change */
     uint64_t bytes_done, bytes_total, paths_done, paths_total;
-    char *last_probe; /* name: detail of the last failed probe, or of the last */
+    char *last_probe;  /* name: detail of the last failed probe, or of the last */
+    bool probe_failed; /* last_probe failed */
     bool granted[ACT_COUNT];
     char *nonce; /* of the last activate grant */
     bool verdict_rollback;
@@ -31,7 +33,7 @@ struct view {
     bool dirty;
     enum run_action action;
     int64_t started_ms, ended_ms; /* wall; ended 0: not yet */
-    struct view_host *hosts;
+    struct view_host *hosts; /* moves when a host is added: don't keep pointers over view_apply */
     size_t host_count;
     uint32_t wave, wave_count;
     char *paused; /* reason, or NULL */
@@ -39,6 +41,10 @@ struct view {
     char *result;
     int exit;
     uint64_t last_seq;
+    /* private */
+    size_t host_cap;
+    size_t counts[HOST_STATE_COUNT];
+    struct name_index *index;
 };
 
 struct view *view_new(void);
