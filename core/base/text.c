@@ -37,6 +37,11 @@ static size_t decode(const unsigned char *at, size_t len, uint32_t *ret) {
     return need;
 }
 
+size_t text_utf8_length(const char *at, size_t len) {
+    uint32_t code;
+    return decode((const unsigned char *)at, len, &code);
+}
+
 struct range {
     uint32_t first, last;
 };

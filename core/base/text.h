@@ -16,6 +16,10 @@ void text_clean(struct buf *out, const char *data, size_t len, bool keep_newline
 /* As above into a new string, which the caller frees. */
 char *text_cleaned(const char *data, size_t len);
 
+/* Bytes of the UTF-8 character that `at` begins with (RFC 3629), 0 where the bytes are none. `len`
+ * is at least 1. */
+size_t text_utf8_length(const char *at, size_t len);
+
 /* Appends `text` in single quotes so that any POSIX shell reads it as one word, byte for byte. */
 void text_shell_quote(struct buf *out, const char *text);
 

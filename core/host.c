@@ -1,0 +1,551 @@
+/* The pipeline of one host: an enum of steps, one const table and one driver.
+ *
+ *   connect ─► inspect ─► await_build ─► look ─► await_copy ─► lock ─► copy ─► root
+ *                │ └─► repair (a commit left half done: finish it, inspect again)
+ *                └─► end (unchanged)                                          │
+ *     ┌───────────────────────────────────────────────────────────────────────┤
+ *     ├─► end (push)   ├─► dry_run ─► end                                     │
+ *     ▼                                                                       │
+ *   await_activate ◄──────────────────────────────────────────────────────────┘
+ *     ├─► commit_now ─► end (boot)          (rollback: false goes on to guard_start)
+ *     ▼
+ *   guard_start ─► activate ─► confirm ─► probe ─► await_commit ─► commit ─► verify ─► end
+ *                     │           │         │ └─► leave ─► end (test)  │
+ *                     └───────────┴─────────┴──────────┬───────────────┘
+ *                                                      ▼
+ *   await_rollback ─► abort ─► revert ─► verify_back ─► probe_back ─► end
+ *        └─► leave ─► end (on_failure: leave)
+ *
+ *   anything ─► fail ─► end ─► hold ─► unlock ─► close ─► closed
+ *                               │ └─► reprobe ─► hold     (bake)
+ *                               └─► guard_start           (rollback-wave, rollback-all)
+ *
+ * A step is called again until it stops answering AGAIN. `on_fail` is the policy in one column:
+ * before the activation, say so and let go; from the activation on, go back first. A lost
+ * connection is no failure of a step: the driver opens another one and runs the step again from
+ * its start, so every step is written to find out what is true before it acts. Only when the host
+ * can't be reached any more does the step fail.
+ *
+ * Invariants: host_publish is the only way to a public state; nothing with an effect on the host
+ * happens before its grant; every step has a deadline of its own or stands still for the
+ * coordinator, which has one; a host is closed once, when its last handle has closed.
+ */
+#include "core/host_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/text.h"
+#include "core/base/xalloc.h"
+
+#define HOST_RESTARTS    5  /* of one step before the activation, after lost connections */
+#define HOST_STEP_BUDGET 32 /* steps in one turn, so that one host can't starve the others */
+
+/* ---- deadlines of the steps ---- */
+
+static uint64_t after_minute(const struct host *host) {
+    (void)host;
+    return 60u * 1000u;
+}
+
+static uint64_t after_connect(const struct host *host) {
+    size_t addresses = host->plan.inv->address_count > 0 ? host->plan.inv->address_count : 1;
+    /* Jumps and retries included; the transport's own deadline for each address comes first. */
+    return (host->plan.inv->connect_timeout_ms + 1000) * addresses * 4 + 60u * 1000u;
+}
+
+static uint64_t after_lock(const struct host *host) {
+    return host->plan.run->lock_timeout_ms + 120u * 1000u;
+}
+
+static uint64_t after_activation(const struct host *host) {
+    const struct inv_host_policy *policy = &host->plan.inv->policy;
+    return policy->activate_timeout_ms + policy->confirm_timeout_ms + 60u * 1000u;
+}
+
+static uint64_t after_confirm(const struct host *host) {
+    return host->plan.inv->policy.confirm_timeout_ms + 10u * 1000u;
+}
+
+static uint64_t after_probing(const struct host *host) {
+    const struct inv_host_policy *policy = &host->plan.inv->policy;
+    return policy->healthy_deadline_ms + policy->min_healthy_time_ms + policy->startup_grace_ms +
+           policy->confirm_timeout_ms + 60u * 1000u;
+}
+
+static uint64_t after_commit(const struct host *host) {
+    return host->plan.inv->policy.activate_timeout_ms + 120u * 1000u;
+}
+
+static uint64_t after_revert(const struct host *host) {
+    const struct inv_host_policy *policy = &host->plan.inv->policy;
+    return policy->activate_timeout_ms * 2 + policy->confirm_timeout_ms + 120u * 1000u;
+}
+
+static uint64_t after_copy(const struct host *host) {
+    (void)host;
+    return 24u * 3600u * 1000u; /* the copy has its own deadline for standing still */
+}
+
+static uint64_t after_unlock(const struct host *host) {
+    (void)host;
+    return 10u * 1000u;
+}
+
+#define TO(step) (UINT64_C(1) << (STEP_##step))
+
+const struct step_def host_steps[STEP_COUNT] = {
+    [STEP_CONNECT] = {"connect", HOST_CONNECTING, step_connect, after_connect, STEP_FAIL, true,
+                      TO(INSPECT) | TO(FAIL)},
+    [STEP_INSPECT] = {"inspect", HOST_CONNECTING, step_inspect, after_minute, STEP_FAIL, true,
+                      TO(REPAIR) | TO(AWAIT_BUILD) | TO(END) | TO(FAIL)},
+    [STEP_REPAIR] = {"repair", HOST_CONNECTING, step_repair, after_commit, STEP_FAIL, true,
+                     TO(INSPECT) | TO(FAIL)},
+    [STEP_AWAIT_BUILD] = {"await_build", HOST_BUILDING, step_await_build, NULL, STEP_FAIL, false,
+                          TO(LOOK) | TO(AWAIT_COPY) | TO(END) | TO(FAIL)},
+    [STEP_LOOK] = {"look", HOST_STATE_COUNT, step_look, after_minute, STEP_AWAIT_COPY, true,
+                   TO(AWAIT_COPY)},
+    [STEP_AWAIT_COPY] = {"await_copy", HOST_STATE_COUNT, step_await_copy, NULL, STEP_FAIL, false,
+                         TO(LOCK) | TO(FAIL)},
+    [STEP_LOCK] = {"lock", HOST_STAGING, step_lock, after_lock, STEP_FAIL, true,
+                   TO(COPY) | TO(FAIL)},
+    [STEP_COPY] = {"copy", HOST_STAGING, step_copy, after_copy, STEP_FAIL, true,
+                   TO(ROOT) | TO(FAIL)},
+    [STEP_ROOT] = {"root", HOST_STAGING, step_root, after_minute, STEP_FAIL, true,
+                   TO(AWAIT_ACTIVATE) | TO(DRY_RUN) | TO(END) | TO(FAIL)},
+    [STEP_DRY_RUN] = {"dry_run", HOST_STAGED, step_dry_run, after_activation, STEP_FAIL, true,
+                      TO(END) | TO(FAIL)},
+    [STEP_AWAIT_ACTIVATE] = {"await_activate", HOST_STAGED, step_await_activate, NULL, STEP_FAIL,
+                             false, TO(GUARD_START) | TO(COMMIT_NOW) | TO(FAIL)},
+    [STEP_COMMIT_NOW] = {"commit_now", HOST_COMMITTING, step_commit_now, after_commit, STEP_FAIL,
+                         true, TO(GUARD_START) | TO(END) | TO(FAIL)},
+    [STEP_GUARD_START] = {"guard_start", HOST_ACTIVATING, step_guard_start, after_minute,
+                          STEP_FAIL, true, TO(ACTIVATE) | TO(FAIL)},
+    [STEP_ACTIVATE] = {"activate", HOST_ACTIVATING, step_activate, after_activation,
+                       STEP_AWAIT_ROLLBACK, true,
+                       TO(CONFIRM) | TO(END) | TO(FAIL) | TO(AWAIT_ROLLBACK)},
+    [STEP_CONFIRM] = {"confirm", HOST_CONFIRMING, step_confirm, after_confirm, STEP_AWAIT_ROLLBACK,
+                      false, TO(PROBE) | TO(AWAIT_ROLLBACK)},
+    [STEP_PROBE] = {"probe", HOST_PROBING, step_probe, after_probing, STEP_AWAIT_ROLLBACK, true,
+                    TO(AWAIT_COMMIT) | TO(LEAVE) | TO(AWAIT_ROLLBACK)},
+    [STEP_AWAIT_COMMIT] = {"await_commit", HOST_STATE_COUNT, step_await_commit, after_probing,
+                           STEP_AWAIT_ROLLBACK, true, TO(COMMIT) | TO(AWAIT_ROLLBACK)},
+    [STEP_COMMIT] = {"commit", HOST_COMMITTING, step_commit, after_commit, STEP_AWAIT_ROLLBACK,
+                     true, TO(VERIFY) | TO(AWAIT_ROLLBACK)},
+    [STEP_VERIFY] = {"verify", HOST_COMMITTING, step_verify, after_minute, STEP_FAIL, true,
+                     TO(END) | TO(FAIL) | TO(AWAIT_ROLLBACK)},
+    [STEP_AWAIT_ROLLBACK] = {"await_rollback", HOST_STATE_COUNT, step_await_rollback, NULL,
+                             STEP_FAIL, false, TO(ABORT) | TO(LEAVE) | TO(END) | TO(FAIL)},
+    [STEP_ABORT] = {"abort", HOST_ROLLING_BACK, step_abort, after_revert, STEP_FAIL, true,
+                    TO(REVERT) | TO(FAIL)},
+    [STEP_REVERT] = {"revert", HOST_ROLLING_BACK, step_revert, after_revert, STEP_FAIL, true,
+                     TO(VERIFY_BACK) | TO(FAIL)},
+    [STEP_VERIFY_BACK] = {"verify_back", HOST_ROLLING_BACK, step_verify_back, after_commit,
+                          STEP_FAIL, true, TO(PROBE_BACK) | TO(END) | TO(FAIL)},
+    [STEP_PROBE_BACK] = {"probe_back", HOST_ROLLING_BACK, step_probe_back, after_minute, STEP_END,
+                         true, TO(END)},
+    [STEP_LEAVE] = {"leave", HOST_STATE_COUNT, step_leave, after_minute, STEP_FAIL, true,
+                    TO(END) | TO(FAIL)},
+    [STEP_FAIL] = {"fail", HOST_STATE_COUNT, step_fail, after_minute, STEP_END, false, TO(END)},
+    [STEP_END] = {"end", HOST_STATE_COUNT, step_end, after_minute, STEP_HOLD, false, TO(HOLD)},
+    [STEP_HOLD] = {"hold", HOST_STATE_COUNT, step_hold, NULL, STEP_UNLOCK, false,
+                   TO(UNLOCK) | TO(REPROBE) | TO(GUARD_START)},
+    [STEP_REPROBE] = {"reprobe", HOST_STATE_COUNT, step_reprobe, after_minute, STEP_HOLD, true,
+                      TO(HOLD)},
+    [STEP_UNLOCK] = {"unlock", HOST_STATE_COUNT, step_unlock, after_unlock, STEP_CLOSE, false,
+                     TO(CLOSE)},
+    [STEP_CLOSE] = {"close", HOST_STATE_COUNT, step_close, after_minute, STEP_CLOSED, false,
+                    TO(CLOSED)},
+    [STEP_CLOSED] = {"closed", HOST_STATE_COUNT, step_closed, NULL, STEP_CLOSED, false, 0},
+};
+_Static_assert(STEP_COUNT <= 64, "the masks of legal targets are 64 bits wide");
+
+/* ---- small things that the steps use ---- */
+
+uint64_t host_now(const struct host *host) {
+    return clock_now_ms(host->env.clock);
+}
+
+void host_set_string(char **slot, const char *value) {
+    free(*slot);
+    *slot = value != NULL ? xstrdup(value) : NULL;
+}
+
+enum step_result host_go(struct host *host, enum step next) {
+    host->next = next;
+    return STEP_DONE;
+}
+
+enum step_result host_fail(struct host *host, const struct error *error) {
+    host->error = *error;
+    return STEP_FAILED;
+}
+
+enum step_result host_failf(struct host *host, enum fleet_err code, const char *reason,
+                            const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    error_setv(&host->error, code, reason, format, args);
+    va_end(args);
+    return STEP_FAILED;
+}
+
+bool host_op_begin(struct host *host) {
+    if (host->op_started) {
+        return false;
+    }
+    host->op_started = true;
+    host->op_done = false;
+    return true;
+}
+
+void host_on_reply(int err, const struct target_reply *reply, const struct error *error,
+                   void *arg) {
+    struct host *host = arg;
+    host->op_done = true;
+    host->op_err = err;
+    host->op_error = *error;
+    host->reply = reply;
+    host_drive(host);
+    host->reply = NULL;
+}
+
+struct target_env host_target_env(const struct host *host) {
+    return (struct target_env){.profile = host->plan.inv->profile};
+}
+
+struct target_lock host_target_lock(const struct host *host) {
+    return (struct target_lock){.id = host->lock_id,
+                                .run = host->plan.run->run,
+                                .who = host->plan.run->who,
+                                .lease_ms = host->plan.run->lease_ms};
+}
+
+void host_log(struct host *host, const char *stream, const char *line, size_t len) {
+    struct event *event = event_new(EVENT_LOG);
+    event->host = xstrdup(host->plan.inv->name);
+    event->stream = xstrdup(stream);
+    event->line = text_cleaned(line, len);
+    event->ts_ms = clock_wall_ms(host->env.clock);
+    host->sink.event(event, host->sink.arg);
+}
+
+bool host_granted(struct host *host, enum act act) {
+    if (host->wanted) {
+        return host->granted[act];
+    }
+    host->wanted = true;
+    host->granted[act] = false;
+    host->sink.wants(host->plan.index, act, host->desired != NULL ? host->desired : "",
+                     host->nonce, host->sink.arg);
+    return host->granted[act];
+}
+
+bool host_same(const char *a, const char *b) {
+    return a != NULL && b != NULL && strcmp(a, b) == 0;
+}
+
+bool host_says(const struct target_reply *reply, const char *key, const char *value) {
+    return host_same(target_reply_get(reply, key), value);
+}
+
+void host_set_end(struct host *host, enum host_state end, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(host->end_message, sizeof(host->end_message), format, args);
+    va_end(args);
+    host->end = end;
+}
+
+void host_publish(struct host *host, enum host_state to, const char *reason, const char *message) {
+    struct event *event = event_new(EVENT_HOST_STATE);
+    uint64_t now = host_now(host);
+    event->host = xstrdup(host->plan.inv->name);
+    event->ts_ms = clock_wall_ms(host->env.clock);
+    event->has_from = host->began;
+    event->from = host->state;
+    event->to = to;
+    event->reason = xstrdup(reason != NULL ? reason : "");
+    event->message = xstrdup(message != NULL ? message : "");
+    event->duration_ms = host->began ? now - host->moved_ms : 0;
+    event->current = host->current != NULL ? xstrdup(host->current) : NULL;
+    event->desired = host->desired != NULL ? xstrdup(host->desired) : NULL;
+    event->generation = host->generation;
+    host->state = to;
+    host->moved_ms = now;
+    host->began = true;
+    host->sink.event(event, host->sink.arg);
+}
+
+/* ---- timers ---- */
+
+static void on_timer(uv_timer_t *timer) {
+    struct host *host = timer->data;
+    host->timed_out = true;
+    host_drive(host);
+}
+
+static void on_pause(uv_timer_t *timer) {
+    struct host *host = timer->data;
+    host->pausing = false;
+    host_drive(host);
+}
+
+void host_pause(struct host *host, uint64_t ms) {
+    host->pausing = true;
+    uv_timer_start(&host->pause, on_pause, ms, 0);
+}
+
+static void on_lease_reply(int err, const struct target_reply *reply, const struct error *error,
+                           void *arg) {
+    struct host *host = arg;
+    (void)error;
+    host->renewing = false;
+    const char *answer = target_reply_get(reply, "lock");
+    if (err == 0 && answer != NULL && strcmp(answer, "ok") != 0) {
+        host->lock_lost = true;
+        host_drive(host);
+    }
+}
+
+static void on_lease(uv_timer_t *timer) {
+    struct host *host = timer->data;
+    if (!host->locked || host->renewing || host->link.state != LINK_UP ||
+        host->link.shell == NULL) {
+        return;
+    }
+    host->renewing = true;
+    struct target_lock lock = host_target_lock(host);
+    target_lock_take(host->link.shell, &lock, on_lease_reply, host);
+}
+
+/* ---- moving ---- */
+
+/* A going-back host is rolling_back to the outside until it has ended. */
+static enum host_state public_state(const struct host *host, enum step step) {
+    enum host_state state = host_steps[step].state;
+    if (state != HOST_STATE_COUNT && host->going_back) {
+        return HOST_ROLLING_BACK;
+    }
+    return state;
+}
+
+/* Leaves whatever the old step had under way. An answer that is still to come would be taken for
+ * the next operation's, so the shell goes; the next operation opens another on the same
+ * connection. */
+static void drop_operation(struct host *host) {
+    if (host_steps[host->step].needs_link && host->op_started && !host->op_done &&
+        host->link.shell != NULL) {
+        shell_close(host->link.shell);
+        host_asks_drop(host);
+        host->renewing = false;
+        host->link.shell =
+            shell_open(host->env.loop, host->link.conn, &host->plan.elevation);
+    }
+    host->op_started = false;
+    host->op_done = false;
+}
+
+static void move(struct host *host, enum step next) {
+    if ((host_steps[host->step].next & (UINT64_C(1) << next)) == 0 && next != STEP_UNLOCK) {
+        fprintf(stderr, "fleet: bug: %s may not follow %s\n", host_steps[next].name,
+                host_steps[host->step].name);
+        abort();
+    }
+    drop_operation(host);
+    uv_timer_stop(&host->timer);
+    uv_timer_stop(&host->pause);
+    host->pausing = false;
+    host->timed_out = false;
+    host->wanted = false;
+    host->restarts = 0;
+    host->step = next;
+    const struct step_def *step = &host_steps[next];
+    if (step->timeout_ms != NULL) {
+        uv_timer_start(&host->timer, on_timer, step->timeout_ms(host), 0);
+    }
+    enum host_state state = public_state(host, next);
+    if (state != HOST_STATE_COUNT && state != host->state) {
+        bool verdict = next == STEP_ABORT || state == HOST_ROLLING_BACK;
+        host_publish(host, state, verdict ? host->verdict.reason : "",
+                     verdict ? host->verdict.message : "");
+    }
+}
+
+static void fail(struct host *host) {
+    enum step next = host_steps[host->step].on_fail;
+    if (host->verdict.code == 0 && next != STEP_AWAIT_COPY) {
+        host->verdict = host->error;
+    }
+    move(host, next);
+}
+
+/* A script whose connection broke, or that gave no answer in time, says nothing about the host:
+ * the connection goes and the step runs again over another. True if that was the case. */
+static bool restart_after_loss(struct host *host) {
+    if (!host_steps[host->step].needs_link || !host->op_done) {
+        return false;
+    }
+    if (host->op_err != FLEET_ERR_LOST && host->op_err != FLEET_ERR_TIMEOUT) {
+        return false;
+    }
+    if (++host->restarts > HOST_RESTARTS && host->guard_deadline_ms == 0) {
+        return false;
+    }
+    host->op_started = false;
+    host->op_done = false;
+    host->link.error = host->op_error;
+    link_close(&host->link);
+    return true;
+}
+
+static enum step_result run_step(struct host *host) {
+    const struct step_def *step = &host_steps[host->step];
+    if (host->timed_out) {
+        return host_failf(host, FLEET_ERR_TIMEOUT, "timeout",
+                          "no end of \"%s\" within its time; see `fleet show %s %s`", step->name,
+                          host->plan.run->run, host->plan.inv->name);
+    }
+    if (restart_after_loss(host)) {
+        host->reply = NULL;
+    }
+    if (step->needs_link) {
+        int up = link_ensure(host);
+        if (up <= 0) {
+            return up < 0 ? STEP_FAILED : STEP_AGAIN;
+        }
+    }
+    return step->run(host);
+}
+
+void host_drive(struct host *host) {
+    if (host->driving) {
+        host->again = true;
+        return;
+    }
+    host->driving = true;
+    int budget = HOST_STEP_BUDGET;
+    do {
+        host->again = false;
+        enum step_result result = run_step(host);
+        if (result == STEP_DONE) {
+            move(host, host->next);
+            host->again = true;
+        } else if (result == STEP_FAILED) {
+            fail(host);
+            host->again = true;
+        }
+        host->reply = NULL; /* an answer is read by the step that asked, once */
+    } while (host->again && --budget > 0 && host->step != STEP_CLOSED);
+    host->driving = false;
+    if (host->again && host->step != STEP_CLOSED) {
+        host_pause(host, 0);
+    }
+}
+
+/* ---- the outside ---- */
+
+static void init_timer(struct host *host, uv_timer_t *timer) {
+    uv_timer_init(host->env.loop, timer);
+    timer->data = host;
+    host->open_handles++;
+}
+
+struct host *host_new(const struct host_plan *plan, const struct host_env *env,
+                      const struct host_sink *sink) {
+    struct host *host = xcalloc(1, sizeof(*host));
+    struct host init = {.plan = *plan, .env = *env, .sink = *sink};
+    memcpy(host, &init, sizeof(init));
+    host->step = STEP_CONNECT;
+    host->end = HOST_STATE_COUNT;
+    host->guard.phase = GUARD_NONE;
+    env->nonce(host->lock_id, env->arg);
+    init_timer(host, &host->timer);
+    init_timer(host, &host->pause);
+    init_timer(host, &host->lease);
+    link_init(&host->link, host);
+    link_init(&host->fresh, host);
+    return host;
+}
+
+void host_begin(struct host *host) {
+    host_publish(host, HOST_CONNECTING, "", "");
+    uv_timer_start(&host->timer, on_timer, after_connect(host), 0);
+    uint64_t third = host->plan.run->lease_ms / 3;
+    uv_timer_start(&host->lease, on_lease, third, third);
+    host_drive(host);
+}
+
+void host_poke(struct host *host) {
+    host_drive(host);
+}
+
+void host_desired(struct host *host, const char *path, const struct host_source *source) {
+    host_set_string(&host->desired, path);
+    host->source = *source;
+    host_drive(host);
+}
+
+void host_end(struct host *host, enum host_state state, const struct error *error) {
+    host->build_failed = true;
+    host->build_error = *error;
+    host->end = state;
+    host_drive(host);
+}
+
+void host_grant(struct host *host, enum act act) {
+    host->granted[act] = true;
+    host_drive(host);
+}
+
+void host_leave(struct host *host) {
+    host->leave = true;
+    host->granted[ACT_ROLLBACK] = true;
+    host_drive(host);
+}
+
+void host_take_back(struct host *host) {
+    host->going_back = true;
+    host_drive(host);
+}
+
+void host_reprobe(struct host *host) {
+    host->reprobe_wanted = true;
+    host_drive(host);
+}
+
+void host_release(struct host *host) {
+    host->released = true;
+    if (host->step < STEP_END) {
+        /* The program leaves: what the guard will do is said by the caller. */
+        host_health_stop(host);
+        drop_operation(host);
+        move(host, STEP_UNLOCK);
+    }
+    host_drive(host);
+}
+
+enum host_state host_state_now(const struct host *host) {
+    return host->state;
+}
+
+static void free_strings(char **items, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        free(items[i]);
+    }
+    free(items);
+}
+
+void host_free(struct host *host) {
+    free_strings(host->failed_before, host->failed_before_count);
+    free_strings(host->probes_failed_before, host->probes_failed_before_count);
+    free(host->desired);
+    free(host->current);
+    free(host->booted);
+    free(host->profile);
+    free(host->nix_store);
+    free(host->boot_id);
+    free(host->old);
+    free(host);
+}

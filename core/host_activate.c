@@ -1,0 +1,468 @@
+/* The pipeline's second half: activation under the guard, confirmation over a fresh connection,
+ * probing while renewing, commit, and the truth read from the host.
+ *
+ * The guard on the target is the authority: only its `state` line is believed (core/target.h).
+ */
+#include "core/host_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/text.h"
+#include "core/base/xalloc.h"
+
+#define POLL_WAIT_MS    5000u
+#define CONFIRM_RETRY_MS 1000u
+
+static struct target_activation activation(const struct host *host) {
+    const struct host_run *run = host->plan.run;
+    const struct inv_host_policy *policy = &host->plan.inv->policy;
+    const char *action = "switch";
+    if (run->action == ACTION_TEST) {
+        action = "test";
+    } else if (!policy->rollback && !host->going_back) {
+        action = "committed";
+    }
+    return (struct target_activation){
+        .nonce = host->nonce,
+        .run = run->run,
+        .lock_id = host->lock_id,
+        .path = host->desired,
+        .action = action,
+        .activate_timeout_ms = policy->activate_timeout_ms,
+        .confirm_timeout_ms = policy->confirm_timeout_ms,
+        .rev = run->rev,
+        .who = run->who,
+        .dirty = run->dirty,
+        .to_generation = host->plan.to_generation > 0 ? host->plan.to_generation : 0,
+    };
+}
+
+/* ---- commit at once: --action boot, rollback: false ---- */
+
+enum step_result step_commit_now(struct host *host) {
+    if (host_op_begin(host)) {
+        struct target_env env = host_target_env(host);
+        struct target_activation what = activation(host);
+        target_commit_now(host->link.shell, &env, &what, host_on_reply, host);
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err != 0) {
+        return host_fail(host, &host->op_error);
+    }
+    int64_t rc = target_reply_number(host->reply, "rc", -1);
+    if (rc != 0) {
+        return host_failf(host, FLEET_ERR_REMOTE, "commit-failed",
+                          "writing the profile or the boot default ended with %lld; the old ones were "
+                          "put back",
+                          (long long)rc);
+    }
+    host->generation = target_reply_number(host->reply, "generation", host->generation);
+    if (host->plan.run->action == ACTION_BOOT) {
+        host_set_end(host, HOST_REBOOT_REQUIRED,
+                     "generation %lld is the boot default: reboot to run it",
+                     (long long)host->generation);
+        return host_go(host, STEP_END);
+    }
+    return host_go(host, STEP_GUARD_START);
+}
+
+/* ---- activation ---- */
+
+/* What the guard's start answered, when it didn't start. */
+static enum step_result not_started(struct host *host) {
+    const struct target_reply *reply = host->reply;
+    host->guard_deadline_ms = 0;
+    if (host_says(reply, "guard", "lock-lost")) {
+        return host_failf(host, FLEET_ERR_LOCKED, "lock-lost",
+                          "another run took the lock over while this one was away; nothing was "
+                          "activated");
+    }
+    if (host_says(reply, "guard", "busy")) {
+        return host_failf(host, FLEET_ERR_LOCKED, "locked",
+                          "another activation runs there (a guard, nixos-rebuild, or "
+                          "switch-to-configuration itself); nothing was activated. Try again when "
+                          "it has ended");
+    }
+    if (host_says(reply, "guard", "stopping")) {
+        return host_failf(host, FLEET_ERR_REMOTE, "shutting-down",
+                          "the host is shutting down; nothing was activated");
+    }
+    if (host_says(reply, "guard", "no-switch")) {
+        return host_failf(host, FLEET_ERR_REMOTE, "no-switch-script",
+                          "%s has no executable bin/switch-to-configuration: is it a NixOS system? "
+                          "Nothing was activated",
+                          host->desired);
+    }
+    return host_failf(host, FLEET_ERR_PROTOCOL, "guard-failed",
+                      "the guard could not be started: %.300s", host->op_error.message);
+}
+
+enum step_result step_guard_start(struct host *host) {
+    if (host_op_begin(host)) {
+        const struct inv_host_policy *policy = &host->plan.inv->policy;
+        struct target_env env = host_target_env(host);
+        struct target_activation what = activation(host);
+        if (host->going_back) {
+            what.path = host->old;
+            what.to_generation = host->old_generation;
+        }
+        host->state_line[0] = '\0';
+        host->log_offset = 0;
+        host->guard = (struct guard_state){.phase = GUARD_NONE, .rc = -1};
+        host->guard_deadline_ms =
+            host_now(host) + policy->activate_timeout_ms + policy->confirm_timeout_ms;
+        target_guard_start(host->link.shell, &env, &what, host_on_reply, host);
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (!host_says(host->reply, "guard", "started")) {
+        return not_started(host);
+    }
+    if (!host->going_back) {
+        host_set_string(&host->old, target_reply_get(host->reply, "old"));
+        host->old_generation = target_reply_number(host->reply, "generation", 0);
+    }
+    host->weak_guard = host_says(host->reply, "weak", "yes");
+    if (host->weak_guard) {
+        static const char note[] = "no systemd here: the guard is weaker, it does not survive kill -9";
+        host_log(host, "fleet", note, sizeof(note) - 1);
+    }
+    return host_go(host, STEP_ACTIVATE);
+}
+
+void host_take_guard(struct host *host) {
+    const struct target_reply *reply = host->reply;
+    const char *line = target_reply_get(reply, "state");
+    if (line != NULL) {
+        snprintf(host->state_line, sizeof(host->state_line), "%s", line);
+        guard_state_parse(line, &host->guard);
+    }
+    const char *text;
+    for (size_t i = 0; (text = target_reply_nth(reply, "log", i)) != NULL; i++) {
+        host_log(host, "activation", text, strlen(text));
+    }
+    host->log_offset = (uint64_t)target_reply_number(reply, "log_offset",
+                                                     (int64_t)host->log_offset);
+    int64_t left = target_reply_number(reply, "deadline_ms", -1);
+    if (left >= 0) {
+        host->guard_deadline_ms = host_now(host) + (uint64_t)left;
+    }
+}
+
+/* One long poll after the other until the state changes; true when an answer was taken in. */
+static bool poll_guard(struct host *host, struct link *link) {
+    if (host_op_begin(host)) {
+        target_guard_poll(link->shell, host->nonce, host->state_line, host->log_offset,
+                          POLL_WAIT_MS, host_on_reply, host);
+        return false;
+    }
+    if (!host->op_done) {
+        return false;
+    }
+    host->op_started = false;
+    if (host->op_err == 0) {
+        host_take_guard(host);
+    }
+    return true;
+}
+
+static enum step_result activation_failed(struct host *host) {
+    const struct guard_state *guard = &host->guard;
+    if (strcmp(guard->why, "activate-timeout") == 0) {
+        return host_failf(host, FLEET_ERR_TIMEOUT, "activate-timeout",
+                          "the activation did not end within its time (activate_timeout) and was "
+                          "ended");
+    }
+    if (strcmp(guard->why, "killed") == 0) {
+        return host_failf(host, FLEET_ERR_REMOTE, "guard-killed",
+                          "the guard was killed on the host");
+    }
+    if (strcmp(guard->why, "deadline") == 0) {
+        return host_failf(host, FLEET_ERR_TIMEOUT, "confirm-timeout",
+                          "no new connection could confirm the host within confirm_timeout");
+    }
+    if (guard->rc == 4 && guard->failed[0] != '\0') {
+        return host_failf(host, FLEET_ERR_REMOTE, "units-failed",
+                          "switch-to-configuration ended with 4: units failed: %s", guard->failed);
+    }
+    return host_failf(host, FLEET_ERR_REMOTE, "activation-failed",
+                      "switch-to-configuration ended with %d%s%s", guard->rc,
+                      guard->failed[0] != '\0' ? ": units failed: " : "", guard->failed);
+}
+
+/* Nothing was activated and nothing needs undoing. */
+static enum step_result activation_inert(struct host *host) {
+    host->guard_deadline_ms = 0;
+    if (host->guard.rc == 100) {
+        host_set_end(host, HOST_REBOOT_REQUIRED,
+                     "nothing could be activated without a reboot (switch-to-configuration ended with "
+                     "100): use --action boot, then reboot");
+        return host_go(host, STEP_END);
+    }
+    host_failf(host, FLEET_ERR_REMOTE, "activation-failed",
+               "switch-to-configuration could not run (%d); nothing was activated",
+               host->guard.rc);
+    host->verdict = host->error;
+    return host_go(host, STEP_FAIL);
+}
+
+enum step_result step_activate(struct host *host) {
+    if (!poll_guard(host, &host->link)) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err != 0) {
+        return host_fail(host, &host->op_error);
+    }
+    switch (host->guard.phase) {
+    case GUARD_ACTIVE:
+        if (host->guard.rc == 4) {
+            static const char note[] =
+                "switch-to-configuration ended with 4, but no unit failed that had not before";
+            host_log(host, "fleet", note, sizeof(note) - 1);
+        }
+        return host_go(host, STEP_CONFIRM);
+    case GUARD_REVERTING:
+    case GUARD_REVERTED:
+    case GUARD_REVERT_FAILED:
+        return activation_failed(host);
+    case GUARD_INERT:
+        return activation_inert(host);
+    case GUARD_NONE:
+    case GUARD_ACTIVATING:
+    case GUARD_COMMITTING:
+    case GUARD_COMMITTED:
+        break;
+    }
+    if (host_says(host->reply, "alive", "no") && host->guard.phase == GUARD_NONE) {
+        return host_failf(host, FLEET_ERR_REMOTE, "guard-gone",
+                          "the guard is gone: the host was restarted in mid-activation, or somebody "
+                          "stopped fleet-guard.service");
+    }
+    host_poke(host);
+    return STEP_AGAIN;
+}
+
+/* ---- confirmation ---- */
+
+static bool guard_gave_up(const struct host *host) {
+    return host->guard.phase == GUARD_REVERTING || host->guard.phase == GUARD_REVERTED ||
+           host->guard.phase == GUARD_REVERT_FAILED;
+}
+
+static void swap_links(struct host *host) {
+    struct link old = host->link;
+    link_close(&host->link);
+    (void)old;
+    host->link.conn = host->fresh.conn;
+    host->link.shell = host->fresh.shell;
+    host->link.state = host->fresh.state;
+    memcpy(host->link.address, host->fresh.address, sizeof(host->link.address));
+    link_init(&host->fresh, host);
+}
+
+static void schedule_renewal(struct host *host) {
+    uint64_t confirm = host->plan.inv->policy.confirm_timeout_ms;
+    host->renew_at_ms = host_now(host) + confirm / 3;
+    uint64_t deadline = host_now(host) + confirm;
+    if (deadline > host->guard_deadline_ms) {
+        host->guard_deadline_ms = deadline;
+    }
+}
+
+/* New TCP, new key exchange, new authentication: an old connection proves nothing. */
+enum step_result step_confirm(struct host *host) {
+    if (host->pausing) {
+        return STEP_AGAIN;
+    }
+    if (host->op_started && host->op_done) {
+        host->op_started = false;
+        if (host->op_err == 0) {
+            host_take_guard(host);
+            if (guard_gave_up(host)) {
+                return activation_failed(host);
+            }
+            if (host->guard.phase == GUARD_ACTIVE) {
+                swap_links(host);
+                schedule_renewal(host);
+                return host_go(host, STEP_PROBE);
+            }
+        }
+        link_close(&host->fresh);
+        host_pause(host, CONFIRM_RETRY_MS);
+        return STEP_AGAIN;
+    }
+    if (host->op_started) {
+        return STEP_AGAIN;
+    }
+    if (host->fresh.failed) {
+        host->fresh.failed = false;
+        if (host_now(host) >= host->guard_deadline_ms) {
+            return host_failf(host, FLEET_ERR_TIMEOUT, "confirm-timeout",
+                              "no new connection within confirm_timeout: %.600s",
+                              host->fresh.error.message);
+        }
+        host_pause(host, CONFIRM_RETRY_MS);
+        return STEP_AGAIN;
+    }
+    if (host->fresh.state == LINK_DOWN || host->fresh.state == LINK_WAITING) {
+        link_open(&host->fresh);
+        return STEP_AGAIN;
+    }
+    if (host->fresh.state == LINK_UP && host_op_begin(host)) {
+        struct target_lock lock = host_target_lock(host);
+        target_guard_request(host->fresh.shell, TARGET_RENEW, host->nonce, &lock, host_on_reply,
+                             host);
+    }
+    return STEP_AGAIN;
+}
+
+/* ---- probing ---- */
+
+/* Renews the guard's deadline (and the lock) at a third of it. FAILED when the guard has gone back
+ * by itself; otherwise AGAIN. */
+static enum step_result renew(struct host *host) {
+    if (host->op_started && host->op_done) {
+        host->op_started = false;
+        if (host->op_err != 0) {
+            return host_fail(host, &host->op_error);
+        }
+        host_take_guard(host);
+        if (guard_gave_up(host)) {
+            return activation_failed(host);
+        }
+        if (host->guard.phase != GUARD_ACTIVE) {
+            return host_failf(host, FLEET_ERR_REMOTE, "guard-gone",
+                              "the guard is gone: the host was restarted while it was probed (power "
+                              "cut?), or somebody stopped fleet-guard.service");
+        }
+        schedule_renewal(host);
+    }
+    uint64_t now = host_now(host);
+    if (!host->op_started && now >= host->renew_at_ms && host_op_begin(host)) {
+        struct target_lock lock = host_target_lock(host);
+        target_guard_request(host->link.shell, TARGET_RENEW, host->nonce, &lock, host_on_reply,
+                             host);
+    } else if (!host->op_started && !host->pausing) {
+        host_pause(host, host->renew_at_ms - now);
+    }
+    return STEP_AGAIN;
+}
+
+enum step_result step_probe(struct host *host) {
+    if (host->health == NULL && !host->health_ok && !host->health_bad) {
+        host_health_start(host, true);
+    }
+    if (host->health_bad) {
+        struct error why = host->error;
+        return host_fail(host, &why);
+    }
+    if (renew(host) == STEP_FAILED) {
+        return STEP_FAILED;
+    }
+    if (!host->health_ok || (host->op_started && !host->op_done)) {
+        return STEP_AGAIN; /* a renewal under way is waited for: its answer may be that it is over */
+    }
+    return host_go(host,
+                   host->plan.run->action == ACTION_TEST ? STEP_LEAVE : STEP_AWAIT_COMMIT);
+}
+
+/* ---- commit ---- */
+
+enum step_result step_await_commit(struct host *host) {
+    /* A host on its way back was granted the whole of it. */
+    bool granted = host->going_back || host_granted(host, ACT_COMMIT);
+    if (host->health_bad) {
+        struct error why = host->error;
+        return host_fail(host, &why);
+    }
+    if (granted && !host->op_started) {
+        return host_go(host, STEP_COMMIT);
+    }
+    return renew(host);
+}
+
+enum step_result step_commit(struct host *host) {
+    if (host->guard.phase == GUARD_ACTIVE && host_op_begin(host)) {
+        struct target_lock lock = host_target_lock(host);
+        target_guard_request(host->link.shell, TARGET_COMMIT, host->nonce, &lock, host_on_reply,
+                             host);
+        host->state_line[0] = '\0';
+        return STEP_AGAIN;
+    }
+    if (!poll_guard(host, &host->link)) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err != 0) {
+        return host_fail(host, &host->op_error);
+    }
+    if (host->guard.phase == GUARD_COMMITTED) {
+        return host_go(host, STEP_VERIFY);
+    }
+    if (guard_gave_up(host)) {
+        return host_failf(host, FLEET_ERR_REMOTE, "commit-failed",
+                          "the profile or the boot default could not be written (is /boot full?); the "
+                          "old ones were put back");
+    }
+    if (host_says(host->reply, "alive", "no")) {
+        return host_go(host, STEP_VERIFY); /* the host itself says below what became of it */
+    }
+    if (host->guard.phase == GUARD_ACTIVE) {
+        host->guard.phase = GUARD_COMMITTING; /* asked already; the guard has not seen it yet */
+    }
+    host_poke(host);
+    return STEP_AGAIN;
+}
+
+/* The host's own word, after the window has closed. */
+enum step_result step_verify(struct host *host) {
+    if (host->pausing) {
+        return STEP_AGAIN;
+    }
+    if (host_op_begin(host)) {
+        struct target_env env = host_target_env(host);
+        target_inspect(host->link.shell, &env, host->desired, host_on_reply, host);
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err != 0) {
+        return host_fail(host, &host->op_error);
+    }
+    const struct target_reply *reply = host->reply;
+    const char *want = host->going_back ? host->old : host->desired;
+    if (host_says(reply, "guard_alive", "yes")) {
+        host->op_started = false;
+        host_pause(host, 200);
+        return STEP_AGAIN;
+    }
+    host->guard_deadline_ms = 0;
+    bool right = host_same(target_reply_get(reply, "current"), want) &&
+                 host_same(target_reply_get(reply, "profile"), want) &&
+                 host_says(reply, "guard_record", "no");
+    if (!right) {
+        const char *current = target_reply_get(reply, "current");
+        const char *profile = target_reply_get(reply, "profile");
+        return host_failf(host, FLEET_ERR_REMOTE, "not-committed",
+                          "after the commit the host runs %s and its profile is %s, where both should "
+                          "be %s: look at fleet-guard.service there",
+                          current != NULL ? current : "?", profile != NULL ? profile : "?", want);
+    }
+    host_set_string(&host->current, want);
+    host_set_string(&host->profile, want);
+    host->generation = target_reply_number(reply, "generation", host->generation);
+    if (host->going_back) {
+        host_set_end(host, HOST_ROLLED_BACK, "back on generation %lld",
+                     (long long)host->generation);
+    } else {
+        host_set_end(host, HOST_HEALTHY, "generation %lld", (long long)host->generation);
+    }
+    return host_go(host, STEP_END);
+}

@@ -1,0 +1,323 @@
+/* The ways out: going back, leaving, failing, ending, letting go.
+ *
+ * Going back is the guard's work and immediate; this side asks for it, watches, reads the truth and
+ * probes once more. A rollback is never rolled back: whatever goes wrong from here on ends in
+ * rollback_failed or unknown, said so.
+ */
+#include "core/host_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/xalloc.h"
+
+#define POLL_WAIT_MS 5000u
+
+enum step_result step_await_rollback(struct host *host) {
+    host_health_stop(host);
+    if (host->fresh.state != LINK_DOWN) {
+        link_close(&host->fresh);
+    }
+    if (host->going_back) {
+        return host_go(host, STEP_ABORT); /* never a rollback of a rollback: it stays as it is */
+    }
+    if (!host_granted(host, ACT_ROLLBACK)) {
+        return STEP_AGAIN;
+    }
+    if (!host->plan.inv->policy.rollback) {
+        host_set_end(host, HOST_FAILED, "%.900s (left running: `rollback` is false for this host)",
+                     host->verdict.message);
+        return host_go(host, STEP_END);
+    }
+    return host_go(host, host->leave ? STEP_LEAVE : STEP_ABORT);
+}
+
+/* A guard that goes back already, or is gone, needs no request. */
+enum step_result step_abort(struct host *host) {
+    if (host->guard.phase != GUARD_ACTIVE && host->guard.phase != GUARD_ACTIVATING &&
+        host->guard.phase != GUARD_COMMITTING) {
+        return host_go(host, STEP_REVERT);
+    }
+    if (host_op_begin(host)) {
+        struct target_lock lock = host_target_lock(host);
+        target_guard_request(host->link.shell, TARGET_ABORT, host->nonce, &lock, host_on_reply,
+                             host);
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    return host_go(host, STEP_REVERT);
+}
+
+enum step_result step_revert(struct host *host) {
+    if (host_op_begin(host)) {
+        target_guard_poll(host->link.shell, host->nonce, host->state_line, host->log_offset,
+                          POLL_WAIT_MS, host_on_reply, host);
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err != 0) {
+        return host_fail(host, &host->op_error);
+    }
+    host_take_guard(host);
+    if (host_says(host->reply, "alive", "no")) {
+        return host_go(host, STEP_VERIFY_BACK);
+    }
+    host->op_started = false;
+    host_poke(host);
+    return STEP_AGAIN;
+}
+
+/* What the host is now: the old system, the new one after all, or neither for sure. */
+static enum step_result judge_back(struct host *host) {
+    const struct target_reply *reply = host->reply;
+    const char *current = target_reply_get(reply, "current");
+    const char *profile = target_reply_get(reply, "profile");
+    host->guard_deadline_ms = 0;
+    host_set_string(&host->current, current);
+    host_set_string(&host->profile, profile);
+    host->generation = target_reply_number(reply, "generation", host->generation);
+    if (host->going_back) {
+        host_set_end(host, HOST_ROLLBACK_FAILED,
+                     "%.500s; the host stays on %s", host->verdict.message,
+                     current != NULL ? current : "?");
+        return host_go(host, STEP_END);
+    }
+    const char *old = host->old != NULL && host->old[0] != '\0' ? host->old : profile;
+    if (host_same(current, old) && !host_same(profile, host->desired)) {
+        host_set_end(host, HOST_ROLLED_BACK, "%.700s", host->verdict.message);
+        return host_go(host, STEP_PROBE_BACK);
+    }
+    if (host_same(current, host->desired) && host_same(profile, host->desired)) {
+        host_set_end(host, HOST_UNKNOWN,
+                     "%.400s; yet the host reports the new system as running and committed: check it, "
+                     "then `fleet status %s`",
+                     host->verdict.message, host->plan.inv->name);
+        return host_go(host, STEP_END);
+    }
+    host_set_end(host, HOST_ROLLBACK_FAILED,
+                 "%.400s; going back failed too: it runs %s, its profile is %s. Look at "
+                 "fleet-guard.service there",
+                 host->verdict.message, current != NULL ? current : "?",
+                 profile != NULL ? profile : "?");
+    return host_go(host, STEP_END);
+}
+
+enum step_result step_verify_back(struct host *host) {
+    if (host->pausing) {
+        return STEP_AGAIN;
+    }
+    if (host_op_begin(host)) {
+        struct target_env env = host_target_env(host);
+        if (host->repairing) {
+            target_repair(host->link.shell, &env, host->lock_id, host_on_reply, host);
+        } else {
+            target_inspect(host->link.shell, &env, host->desired, host_on_reply, host);
+        }
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err != 0) {
+        return host_fail(host, &host->op_error);
+    }
+    bool repaired = host->repairing;
+    host->repairing = false;
+    if (repaired) {
+        host->op_started = false;
+        host_poke(host);
+        return STEP_AGAIN;
+    }
+    if (host_says(host->reply, "guard_alive", "yes")) {
+        host->op_started = false;
+        host_pause(host, 500);
+        return STEP_AGAIN;
+    }
+    if (host_says(host->reply, "guard_record", "yes")) {
+        host->repairing = true; /* a power cut: finish what the record says, then look again */
+        host->op_started = false;
+        host_poke(host);
+        return STEP_AGAIN;
+    }
+    return judge_back(host);
+}
+
+enum step_result step_probe_back(struct host *host) {
+    if (host->health == NULL && !host->health_ok && !host->health_bad) {
+        host_health_start(host, false);
+    }
+    if (!host->health_ok && !host->health_bad) {
+        return STEP_AGAIN;
+    }
+    if (host->health_bad) {
+        size_t length = strlen(host->end_message);
+        snprintf(host->end_message + length, sizeof(host->end_message) - length,
+                 "; the old system fails its probes too: %.200s", host->error.message);
+    }
+    return host_go(host, STEP_END);
+}
+
+/* Disarms the guard: the new system runs on, uncommitted. */
+enum step_result step_leave(struct host *host) {
+    host_health_stop(host);
+    if (host_op_begin(host)) {
+        struct target_lock lock = host_target_lock(host);
+        target_guard_request(host->link.shell, TARGET_LEAVE, host->nonce, &lock, host_on_reply,
+                             host);
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err != 0) {
+        return host_fail(host, &host->op_error);
+    }
+    host->guard_deadline_ms = 0;
+    host_set_string(&host->current, host->desired);
+    if (host->verdict.code != 0) {
+        host_set_end(host, HOST_FAILED,
+                     "%.700s (left running, not committed: a reboot brings the old system back)",
+                     host->verdict.message);
+    } else {
+        host_set_end(host, HOST_HEALTHY,
+                     "running and proven, not committed: a reboot brings the old system back");
+    }
+    return host_go(host, STEP_END);
+}
+
+/* ---- ends ---- */
+
+static bool guard_may_be_armed(const struct host *host) {
+    return host->guard_deadline_ms != 0;
+}
+
+enum step_result step_fail(struct host *host) {
+    const char *name = host->plan.inv->name;
+    enum host_state end = HOST_FAILED;
+    if (host->end != HOST_STATE_COUNT && host->build_failed) {
+        end = host->end;
+    } else if (guard_may_be_armed(host)) {
+        host_set_end(host, HOST_UNKNOWN,
+                     "%.600s. Its guard goes back by itself when nobody renews it: look again with "
+                     "`fleet status %s`",
+                     host->error.message, name);
+        return host_go(host, STEP_END);
+    } else if (host->connects == 0) {
+        end = host->plan.inv->optional ? HOST_SKIPPED : HOST_UNREACHABLE;
+        if (host->plan.inv->optional) {
+            snprintf(host->verdict.reason, sizeof(host->verdict.reason), "offline");
+        }
+    } else if (host->verdict.code == FLEET_ERR_LOCKED) {
+        end = HOST_SKIPPED;
+    } else if (host->step == STEP_FAIL && host->state == HOST_ROLLING_BACK) {
+        end = HOST_UNKNOWN;
+    }
+    host_set_end(host, end, "%s", host->verdict.message);
+    return host_go(host, STEP_END);
+}
+
+enum step_result step_end(struct host *host) {
+    host_health_stop(host);
+    const char *reason = host->verdict.reason;
+    host_publish(host, host->end, reason, host->end_message);
+    return host_go(host, STEP_HOLD);
+}
+
+enum step_result step_hold(struct host *host) {
+    if (host->released) {
+        return host_go(host, STEP_UNLOCK);
+    }
+    if (host->going_back && host->state == HOST_HEALTHY) {
+        host->env.nonce(host->nonce, host->env.arg);
+        return host_go(host, STEP_GUARD_START);
+    }
+    if (host->reprobe_running) { /* it could not be reached: no data is not healthy */
+        host->reprobe_running = false;
+        host_health_stop(host);
+        host->sink.reprobed(host->plan.index, false, host->sink.arg);
+    }
+    if (host->reprobe_wanted) {
+        host->reprobe_wanted = false;
+        host->reprobe_running = true;
+        return host_go(host, STEP_REPROBE);
+    }
+    return STEP_AGAIN;
+}
+
+enum step_result step_reprobe(struct host *host) {
+    if (host->health == NULL && !host->health_ok && !host->health_bad) {
+        host_health_start(host, false);
+    }
+    if (!host->health_ok && !host->health_bad) {
+        return STEP_AGAIN;
+    }
+    bool ok = host->health_ok;
+    host->reprobe_running = false;
+    host_health_stop(host);
+    host->sink.reprobed(host->plan.index, ok, host->sink.arg);
+    return host_go(host, STEP_HOLD);
+}
+
+/* Lets go of the lock; one that can't be reached any more lapses by itself. */
+enum step_result step_unlock(struct host *host) {
+    bool keep_root = host->plan.run->action == ACTION_PUSH;
+    if (!host->locked || host->link.state != LINK_UP) {
+        return host_go(host, STEP_CLOSE);
+    }
+    if (host->guard_deadline_ms != 0) {
+        return host_go(host, STEP_CLOSE); /* an armed guard keeps its lock until it has decided */
+    }
+    if (host_op_begin(host)) {
+        if (!keep_root) {
+            target_unstage(host->link.shell, host->plan.run->run, host_on_reply, host);
+            host->unlocking = true; /* the lock's release is still to come */
+        } else {
+            target_lock_release(host->link.shell, host->lock_id, host_on_reply, host);
+        }
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (host->unlocking) {
+        host->unlocking = false;
+        host->op_done = false;
+        target_lock_release(host->link.shell, host->lock_id, host_on_reply, host);
+        return STEP_AGAIN;
+    }
+    return host_go(host, STEP_CLOSE);
+}
+
+static void on_timer_closed(uv_handle_t *handle) {
+    struct host *host = handle->data;
+    host->open_handles--;
+    host_drive(host);
+}
+
+enum step_result step_close(struct host *host) {
+    if (host_op_begin(host)) {
+        host_health_stop(host);
+        link_close(&host->fresh);
+        link_close(&host->link);
+        host->op_started = true;
+        uv_close((uv_handle_t *)&host->pause, on_timer_closed);
+        uv_close((uv_handle_t *)&host->lease, on_timer_closed);
+        return STEP_AGAIN;
+    }
+    return host->open_handles > 1 ? STEP_AGAIN : host_go(host, STEP_CLOSED);
+}
+
+static void on_last_closed(uv_handle_t *handle) {
+    struct host *host = handle->data;
+    host->open_handles--;
+    host->sink.closed(host->plan.index, host->sink.arg);
+}
+
+enum step_result step_closed(struct host *host) {
+    uv_close((uv_handle_t *)&host->timer, on_last_closed);
+    return STEP_AGAIN;
+}

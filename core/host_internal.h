@@ -1,0 +1,237 @@
+/* The pipeline's inside, shared by core/host*.c only.
+ */
+#ifndef FLEET_CORE_HOST_INTERNAL_H
+#define FLEET_CORE_HOST_INTERNAL_H
+
+#include "core/host.h"
+#include "core/target.h"
+#include "healthcheck/health.h"
+
+/* The steps, in the order of a rollout that goes well; then the ways out. */
+enum step {
+    STEP_CONNECT,
+    STEP_INSPECT,
+    STEP_REPAIR,
+    STEP_AWAIT_BUILD,
+    STEP_LOOK,
+    STEP_AWAIT_COPY,
+    STEP_LOCK,
+    STEP_COPY,
+    STEP_ROOT,
+    STEP_DRY_RUN,
+    STEP_AWAIT_ACTIVATE,
+    STEP_COMMIT_NOW,
+    STEP_GUARD_START,
+    STEP_ACTIVATE,
+    STEP_CONFIRM,
+    STEP_PROBE,
+    STEP_AWAIT_COMMIT,
+    STEP_COMMIT,
+    STEP_VERIFY,
+    STEP_AWAIT_ROLLBACK,
+    STEP_ABORT,
+    STEP_REVERT,
+    STEP_VERIFY_BACK,
+    STEP_PROBE_BACK,
+    STEP_LEAVE,
+    STEP_FAIL,
+    STEP_END,
+    STEP_HOLD,
+    STEP_REPROBE,
+    STEP_UNLOCK,
+    STEP_CLOSE,
+    STEP_CLOSED,
+    STEP_COUNT
+};
+
+enum step_result {
+    STEP_AGAIN,   /* called again when something it waits for has happened */
+    STEP_DONE,    /* host->next is set */
+    STEP_FAILED   /* host->error is set; the table's on_fail follows */
+};
+
+enum link_state { LINK_DOWN, LINK_WAITING, LINK_OPENING, LINK_UP };
+
+/* A connection with its root shell. */
+struct link {
+    struct host *host;
+    struct conn *conn;
+    struct shell *shell;
+    enum link_state state;
+    bool failed; /* the last try failed, `error` says why */
+    struct error error;
+    char address[128];
+};
+
+struct host {
+    const struct host_plan plan;
+    const struct host_env env;
+    const struct host_sink sink;
+
+    enum step step;
+    enum step next;
+    enum host_state state;
+    int64_t moved_wall_ms;
+    uint64_t moved_ms;
+    bool began, driving, again, released;
+    struct error error;   /* why the step failed */
+    struct error verdict; /* the first failure: what the end tells */
+    enum host_state end;  /* the end that STEP_END announces */
+    char end_message[ERROR_MESSAGE_MAX];
+
+    /* The running operation of the step. */
+    bool op_started, op_done;
+    bool wanted;        /* the step has asked for its grant */
+    uint32_t restarts;  /* of this step, after a lost connection */
+    int op_err;
+    const struct target_reply *reply; /* during a drive from its callback only */
+    struct error op_error;
+
+    uv_timer_t timer;       /* the step's deadline */
+    uv_timer_t pause;       /* between tries and polls */
+    uv_timer_t lease;       /* renewal of the lock */
+    bool timed_out;
+    bool pausing;
+    int open_handles;       /* timers and connections that haven't closed yet */
+
+    struct link link;
+    struct link fresh;      /* the confirmation's connection, until it takes the link's place */
+    uint32_t link_tries;
+    uint64_t link_deadline_ms; /* reconnecting ends here; 0: not reconnecting */
+    uint32_t connects;         /* connections that were authenticated */
+
+    /* What it is, and shall be. */
+    char *desired;
+    struct host_source source;
+    char *current, *booted, *profile, *nix_store;
+    int64_t generation;
+    char *boot_id;
+    char **failed_before;
+    size_t failed_before_count;
+    char **probes_failed_before;
+    size_t probes_failed_before_count;
+    bool systemd, weak_guard, valid_there;
+    bool reboot_needed;
+    struct error build_error;
+    bool build_failed;
+
+    /* Going there. */
+    char lock_id[33];
+    bool locked, lock_lost;
+    uint64_t lock_wait_until_ms;
+    struct copy_job *copy;
+    uint64_t copy_tries;
+    bool copied;
+    bool granted[ACT_COUNT];
+    bool leave;
+    bool going_back;    /* a committed host on its way to what it ran before */
+    char nonce[33];
+    char *old;          /* what the guard goes back to */
+    int64_t old_generation;
+    char state_line[1024];
+    struct guard_state guard;
+    uint64_t log_offset;
+    uint64_t guard_deadline_ms; /* by our own clock, when the guard will have gone back alone; 0: no guard */
+    struct health *health;
+    bool health_ok, health_bad;
+    struct shell *probe_shell;
+    bool renewing;
+    uint64_t renew_at_ms;
+    bool reprobe_wanted, reprobe_running;
+    bool repairing, unlocking;
+    struct ask *asks; /* questions of the probes that the target has not answered yet */
+};
+
+struct step_def {
+    const char *name;
+    enum host_state state; /* HOST_STATE_COUNT: leaves the public state alone */
+    enum step_result (*run)(struct host *host);
+    uint64_t (*timeout_ms)(const struct host *host); /* NULL: waits for the coordinator, which has deadlines */
+    enum step on_fail;
+    bool needs_link;
+    uint64_t next; /* bit mask of legal targets, on_fail included */
+};
+
+extern const struct step_def host_steps[STEP_COUNT];
+
+/* ---- host.c ---- */
+void host_drive(struct host *host);
+/* Sets where to go when the step is DONE. */
+enum step_result host_go(struct host *host, enum step next);
+/* Records a failure from an operation's error or a text. */
+enum step_result host_fail(struct host *host, const struct error *error);
+enum step_result host_failf(struct host *host, enum fleet_err code, const char *reason,
+                            const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Sleeps for `ms`, then drives. */
+void host_pause(struct host *host, uint64_t ms);
+/* True at the first call in a step (or after a restart of it): begin the operation. */
+bool host_op_begin(struct host *host);
+/* The callback of every target_* operation. */
+void host_on_reply(int err, const struct target_reply *reply, const struct error *error, void *arg);
+void host_set_string(char **slot, const char *value);
+void host_log(struct host *host, const char *stream, const char *line, size_t len);
+/* Asks for a grant, once a step. True when it has been granted. */
+bool host_granted(struct host *host, enum act act);
+bool host_same(const char *a, const char *b);
+bool host_says(const struct target_reply *reply, const char *key, const char *value);
+/* Takes in an answer of guard_poll or guard_request: state, log lines, deadline. */
+void host_take_guard(struct host *host);
+uint64_t host_now(const struct host *host);
+struct target_env host_target_env(const struct host *host);
+struct target_lock host_target_lock(const struct host *host);
+void host_set_end(struct host *host, enum host_state end, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Publishes the move to a public state, with reason and message from `error` (may be NULL). */
+void host_publish(struct host *host, enum host_state to, const char *reason, const char *message);
+
+/* ---- host_link.c ---- */
+void link_init(struct link *link, struct host *host);
+void link_open(struct link *link);
+void link_close(struct link *link);
+/* Drives towards an open link: true when it is up; false: wait (or host->error is set and it returns -1). */
+int link_ensure(struct host *host);
+
+/* ---- steps, by file ---- */
+/* host_stage.c */
+enum step_result step_connect(struct host *host);
+enum step_result step_inspect(struct host *host);
+enum step_result step_repair(struct host *host);
+enum step_result step_await_build(struct host *host);
+enum step_result step_look(struct host *host);
+enum step_result step_await_copy(struct host *host);
+enum step_result step_lock(struct host *host);
+enum step_result step_copy(struct host *host);
+enum step_result step_root(struct host *host);
+enum step_result step_dry_run(struct host *host);
+enum step_result step_await_activate(struct host *host);
+/* host_activate.c */
+enum step_result step_commit_now(struct host *host);
+enum step_result step_guard_start(struct host *host);
+enum step_result step_activate(struct host *host);
+enum step_result step_confirm(struct host *host);
+enum step_result step_probe(struct host *host);
+enum step_result step_await_commit(struct host *host);
+enum step_result step_commit(struct host *host);
+enum step_result step_verify(struct host *host);
+/* host_back.c */
+enum step_result step_await_rollback(struct host *host);
+enum step_result step_abort(struct host *host);
+enum step_result step_revert(struct host *host);
+enum step_result step_verify_back(struct host *host);
+enum step_result step_probe_back(struct host *host);
+enum step_result step_leave(struct host *host);
+enum step_result step_fail(struct host *host);
+enum step_result step_end(struct host *host);
+enum step_result step_hold(struct host *host);
+enum step_result step_reprobe(struct host *host);
+enum step_result step_unlock(struct host *host);
+enum step_result step_close(struct host *host);
+enum step_result step_closed(struct host *host);
+
+/* host_health.c */
+void host_health_start(struct host *host, bool over_time);
+void host_health_stop(struct host *host);
+/* The shells that were asked are closed: no answer will come. */
+void host_asks_drop(struct host *host);
+
+#endif

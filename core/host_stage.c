@@ -1,0 +1,381 @@
+/* The pipeline's first half: connect, look, lock, copy, root. Nothing on the host changes before
+ * the lock, and what the lock allows (a copy into the store, a root) is harmless alone.
+ */
+#include "core/host_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/text.h"
+#include "core/base/xalloc.h"
+
+#define LOCK_RETRY_MS 2000u
+
+enum step_result step_connect(struct host *host) {
+    return host_go(host, STEP_INSPECT);
+}
+
+/* ---- inspect ---- */
+
+static void keep_failed_units(struct host *host, const struct target_reply *reply) {
+    for (size_t i = 0; i < host->failed_before_count; i++) {
+        free(host->failed_before[i]);
+    }
+    host->failed_before_count = 0;
+    const char *unit;
+    while ((unit = target_reply_nth(reply, "failed", host->failed_before_count)) != NULL) {
+        host->failed_before = xrealloc(host->failed_before, (host->failed_before_count + 1) *
+                                                                sizeof(*host->failed_before));
+        host->failed_before[host->failed_before_count++] = xstrdup(unit);
+    }
+}
+
+static void keep_facts(struct host *host, const struct target_reply *reply) {
+    host_set_string(&host->current, target_reply_get(reply, "current"));
+    host_set_string(&host->booted, target_reply_get(reply, "booted"));
+    host_set_string(&host->profile, target_reply_get(reply, "profile"));
+    host_set_string(&host->nix_store, target_reply_get(reply, "nix_store"));
+    host_set_string(&host->boot_id, target_reply_get(reply, "boot_id"));
+    host->generation = target_reply_number(reply, "generation", 0);
+    host->systemd = host_says(reply, "systemd", "yes");
+    host->valid_there = host_says(reply, "valid", "yes");
+    host->reboot_needed = host_says(reply, "reboot_needed", "yes");
+    keep_failed_units(host, reply);
+}
+
+/* The reasons to touch nothing at all, each with its remedy. */
+static enum step_result refuse(struct host *host, const struct target_reply *reply) {
+    const char *name = host->plan.inv->name;
+    if (target_reply_number(reply, "uid", 0) != 0) {
+        return host_failf(host, FLEET_ERR_REMOTE, "not-root",
+                          "the account is not root there: set `sudo: true` for %s, or `user` to one "
+                          "that may",
+                          name);
+    }
+    if (host->nix_store == NULL || host->nix_store[0] == '\0') {
+        return host_failf(host, FLEET_ERR_REMOTE, "no-nix",
+                          "no nix-store program was found there (looked in "
+                          "/run/current-system/sw/bin, the Nix profiles and PATH): install Nix");
+    }
+    if (host_says(reply, "guard_alive", "yes")) {
+        const char *state = target_reply_get(reply, "guard");
+        return host_failf(host, FLEET_ERR_LOCKED, "locked",
+                          "a guard of another run is active there (%s): it ends by itself within its "
+                          "confirm time-out; `fleet status` shows it",
+                          state != NULL && state[0] != '\0' ? state : "no state");
+    }
+    return STEP_DONE;
+}
+
+enum step_result step_inspect(struct host *host) {
+    if (host_op_begin(host)) {
+        struct target_env env = host_target_env(host);
+        target_inspect(host->link.shell, &env, host->desired, host_on_reply, host);
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err != 0) {
+        return host_fail(host, &host->op_error);
+    }
+    keep_facts(host, host->reply);
+    if (refuse(host, host->reply) == STEP_FAILED) {
+        return STEP_FAILED;
+    }
+    if (host_says(host->reply, "guard_record", "yes")) {
+        return host_go(host, STEP_REPAIR);
+    }
+    if (host->failed_before_count > 0) {
+        host->sink.unhealthy_before(host->plan.index, host->sink.arg);
+    }
+    return host_go(host, STEP_AWAIT_BUILD);
+}
+
+/* A power cut in an earlier run left a guard's record: finish what it says first. */
+enum step_result step_repair(struct host *host) {
+    if (host_op_begin(host)) {
+        struct target_env env = host_target_env(host);
+        target_repair(host->link.shell, &env, "", host_on_reply, host);
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err != 0) {
+        return host_fail(host, &host->op_error);
+    }
+    const char *finished = target_reply_get(host->reply, "finished");
+    char *line = xasprintf("an earlier activation was left half done (power cut?); finished: %s",
+                           finished != NULL ? finished : "nothing");
+    host_log(host, "fleet", line, strlen(line));
+    free(line);
+    return host_go(host, STEP_INSPECT);
+}
+
+/* ---- what to run ---- */
+
+enum step_result step_await_build(struct host *host) {
+    if (host->build_failed) {
+        return host_fail(host, &host->build_error);
+    }
+    if (host->desired == NULL) {
+        return STEP_AGAIN;
+    }
+    bool committed = host_same(host->profile, host->desired);
+    if (host_same(host->current, host->desired) && committed) {
+        host_set_end(host, HOST_UNCHANGED, "runs %s already", host->desired);
+        return host_go(host, STEP_END);
+    }
+    bool look = host->plan.run->action != ACTION_PUSH &&
+                host->plan.run->action != ACTION_DRY_ACTIVATE &&
+                host->plan.inv->policy.tolerate_preexisting && host->plan.inv->health_count > 0;
+    return host_go(host, look ? STEP_LOOK : STEP_AWAIT_COPY);
+}
+
+/* One round of every probe before anything changes: what fails now is not the update's fault. */
+enum step_result step_look(struct host *host) {
+    if (host->health == NULL && !host->health_ok && !host->health_bad) {
+        host_health_start(host, false);
+    }
+    if (!host->health_ok && !host->health_bad) {
+        return STEP_AGAIN;
+    }
+    if (host->health_bad) {
+        host->sink.unhealthy_before(host->plan.index, host->sink.arg);
+    }
+    host_health_stop(host);
+    return host_go(host, STEP_AWAIT_COPY);
+}
+
+enum step_result step_await_copy(struct host *host) {
+    if (host->build_failed) {
+        return host_fail(host, &host->build_error);
+    }
+    host_health_stop(host);
+    return host_granted(host, ACT_COPY) ? host_go(host, STEP_LOCK) : STEP_AGAIN;
+}
+
+/* ---- lock ---- */
+
+static enum step_result lock_is_held(struct host *host) {
+    const struct target_reply *reply = host->reply;
+    const char *id = target_reply_get(reply, "lock_id");
+    const char *run = target_reply_get(reply, "lock_run");
+    const char *who = target_reply_get(reply, "lock_who");
+    const char *since = target_reply_get(reply, "lock_since");
+    if (host->plan.run->lock_timeout_ms > 0) {
+        uint64_t now = host_now(host);
+        if (host->lock_wait_until_ms == 0) {
+            host->lock_wait_until_ms = now + host->plan.run->lock_timeout_ms;
+        }
+        if (now < host->lock_wait_until_ms) {
+            host->op_started = false;
+            host_pause(host, LOCK_RETRY_MS);
+            return STEP_AGAIN;
+        }
+    }
+    return host_failf(host, FLEET_ERR_LOCKED, "locked",
+                      "held by %s since %s (run %s): wait for it, use --lock-timeout, or if it is "
+                      "dead: fleet unlock %s --id %s",
+                      who != NULL ? who : "somebody", since != NULL ? since : "?",
+                      run != NULL ? run : "?", host->plan.inv->name, id != NULL ? id : "?");
+}
+
+enum step_result step_lock(struct host *host) {
+    if (host->pausing) {
+        return STEP_AGAIN;
+    }
+    if (host_op_begin(host)) {
+        struct target_lock lock = host_target_lock(host);
+        target_lock_take(host->link.shell, &lock, host_on_reply, host);
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err != 0) {
+        return host_fail(host, &host->op_error);
+    }
+    if (!host_says(host->reply, "lock", "ok")) {
+        return lock_is_held(host);
+    }
+    const char *lapsed = target_reply_get(host->reply, "lock_lapsed");
+    if (lapsed != NULL && lapsed[0] != '\0') {
+        char *line = xasprintf("took over a lock whose lease had lapsed: %s", lapsed);
+        host_log(host, "fleet", line, strlen(line));
+        free(line);
+    }
+    host->locked = true;
+    return host_go(host, STEP_COPY);
+}
+
+/* ---- copy ---- */
+
+static void on_copy_progress(const struct copy_progress *progress, void *arg) {
+    struct host *host = arg;
+    struct event *event = event_new(EVENT_COPY);
+    event->host = xstrdup(host->plan.inv->name);
+    event->ts_ms = clock_wall_ms(host->env.clock);
+    event->bytes_done = progress->bytes_done;
+    event->bytes_total = progress->bytes_total;
+    event->paths_done = progress->paths_done;
+    event->paths_total = progress->paths_total;
+    host->sink.event(event, host->sink.arg);
+}
+
+static void on_copy_done(const struct copy_progress *progress, void *arg) {
+    struct host *host = arg;
+    if (progress->paths_total > 0) {
+        on_copy_progress(progress, host);
+    }
+    host->op_done = true;
+    host->op_err = 0;
+    host_drive(host);
+}
+
+static void on_copy_failed(const struct error *error, void *arg) {
+    struct host *host = arg;
+    copy_close(host->copy);
+    host->copy = NULL;
+    host->op_done = true;
+    host->op_error = *error;
+    host->op_err = error->code;
+    host_drive(host);
+}
+
+static void on_copy_log(const char *line, size_t len, void *arg) {
+    host_log(arg, "nix", line, len);
+}
+
+static const struct copy_handlers copy_handlers = {.on_progress = on_copy_progress,
+                                                   .on_done = on_copy_done,
+                                                   .on_failed = on_copy_failed,
+                                                   .on_log = on_copy_log};
+
+static enum step_result begin_copy(struct host *host, struct copier *copier) {
+    host->op_started = true;
+    host->op_done = false;
+    char *command = xasprintf("%s --serve --write", host->nix_store);
+    struct copy_options options = {
+        .command = command,
+        .elevation = host->plan.elevation,
+        .substitute = host->plan.inv->copy.substitute == INV_SUBSTITUTE_YES,
+        .max_rate = host->plan.inv->copy.max_rate};
+    host->copy = copy_start(copier, host->link.conn, host->desired, &options, &copy_handlers, host);
+    free(command);
+    return STEP_AGAIN;
+}
+
+/* Only what is already there: a rollback, or what was built on the host itself. */
+static bool nothing_to_copy(const struct host *host) {
+    return host->source.kind == HOST_SOURCE_TARGET;
+}
+
+enum step_result step_copy(struct host *host) {
+    if (host->lock_lost) {
+        return host_failf(host, FLEET_ERR_LOCKED, "lock-lost",
+                          "another run took the lock over while this one was away; nothing was "
+                          "activated. Start the update again when that run has ended");
+    }
+    if (nothing_to_copy(host)) {
+        return host_go(host, STEP_ROOT);
+    }
+    if (!host->op_started) {
+        struct error error = ERROR_INIT;
+        struct copier *copier = host->env.copier(&host->source, &error, host->env.arg);
+        if (copier == NULL) {
+            return error.code != 0 ? host_fail(host, &error) : STEP_AGAIN;
+        }
+        return begin_copy(host, copier);
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err == 0) {
+        host->copied = true;
+        return host_go(host, STEP_ROOT);
+    }
+    return host_fail(host, &host->op_error);
+}
+
+/* ---- root ---- */
+
+/* The copy's channel holds the paths (lock=1) until a named root does. */
+enum step_result step_root(struct host *host) {
+    if (host_op_begin(host)) {
+        target_stage(host->link.shell, host->plan.run->run, host->desired, true, host_on_reply,
+                     host);
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err != 0) {
+        return host_fail(host, &host->op_error);
+    }
+    if (host->copy != NULL) {
+        copy_close(host->copy);
+        host->copy = NULL;
+    }
+    switch (host->plan.run->action) {
+    case ACTION_PUSH:
+        host_set_end(host, HOST_STAGED, "copied and kept from garbage collection: %s",
+                     host->desired);
+        return host_go(host, STEP_END);
+    case ACTION_DRY_ACTIVATE:
+        return host_go(host, STEP_DRY_RUN);
+    case ACTION_SWITCH:
+    case ACTION_BOOT:
+    case ACTION_TEST:
+    case ACTION_BUILD:
+    case ACTION_ROLLBACK:
+    case ACTION_REBOOT:
+    case ACTION_COUNT:
+        break;
+    }
+    return host_go(host, STEP_AWAIT_ACTIVATE);
+}
+
+enum step_result step_dry_run(struct host *host) {
+    if (host_op_begin(host)) {
+        target_dry_activate(host->link.shell, host->desired,
+                            host->plan.inv->policy.activate_timeout_ms, host_on_reply, host);
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err != 0) {
+        return host_fail(host, &host->op_error);
+    }
+    const char *line;
+    for (size_t i = 0; (line = target_reply_nth(host->reply, "log", i)) != NULL; i++) {
+        host_log(host, "dry-activate", line, strlen(line));
+    }
+    int64_t rc = target_reply_number(host->reply, "rc", -1);
+    if (rc != 0) {
+        return host_failf(host, FLEET_ERR_REMOTE, "dry-activate-failed",
+                          "switch-to-configuration dry-activate ended with %lld", (long long)rc);
+    }
+    host_set_end(host, HOST_STAGED, "dry-activate: nothing was changed");
+    return host_go(host, STEP_END);
+}
+
+enum step_result step_await_activate(struct host *host) {
+    if (host->build_failed) {
+        return host_fail(host, &host->build_error);
+    }
+    if (host->lock_lost) {
+        return host_failf(host, FLEET_ERR_LOCKED, "lock-lost",
+                          "another run took the lock over; nothing was activated");
+    }
+    if (!host->wanted) {
+        host->env.nonce(host->nonce, host->env.arg);
+    }
+    if (!host_granted(host, ACT_ACTIVATE)) {
+        return STEP_AGAIN;
+    }
+    bool now = host->plan.run->action == ACTION_BOOT || !host->plan.inv->policy.rollback;
+    return host_go(host, now ? STEP_COMMIT_NOW : STEP_GUARD_START);
+}

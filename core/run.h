@@ -1,0 +1,48 @@
+/* The coordinator: one run from selection to run_end, on the main thread's loop.
+ *
+ * It loads nothing and prints nothing itself: `cmd` hands it an inventory, a selection and outputs
+ * (through run_observer). It builds, feeds core/rollout, journals grants before lanes see them, and owns the
+ * lanes.
+ */
+#ifndef FLEET_CORE_RUN_H
+#define FLEET_CORE_RUN_H
+
+#include "core/event.h"
+#include "core/spec.h"
+#include "core/state.h"
+#include "core/view.h"
+#include "inventory/inventory.h"
+
+struct run_observer {
+    void (*event)(const struct event *event, const struct view *view, void *arg);
+    void (*tick)(const struct view *view, int64_t wall_ms, const char *waiting, void *arg);
+    void *arg;
+};
+
+struct run_options {
+    const struct inventory *inventory;
+    const struct inv_host *const *hosts; /* selected, in order */
+    size_t host_count;
+    enum run_action action;
+    const char *state_dir;
+    const char *rev;
+    bool dirty;
+    uint64_t lock_timeout_ms;
+    const char *policy_json; /* overrides as recorded in run_start, "{}" */
+    const char *out_link;    /* `build --out-link` */
+    /* `fleet rollback`: */
+    int64_t to_generation; /* 0: the previous one */
+    const char *to_path;   /* or NULL */
+    struct spec_set *specs;
+    struct keyring *keyring;
+    uint32_t lanes; /* 0: the cores, at most 4 */
+    struct run_observer observer;
+    bool interactive; /* a person is there: a paused run waits instead of exiting with 6 */
+};
+
+/* Runs to the end. Returns the exit code of CONTRACT; `error` is filled when it is 1 or 2 before any event.
+ * SIGINT/SIGTERM: the first drains, the second leaves within ten seconds with the guards armed.
+ * *ret_run_id (RUN_ID_SIZE bytes, may be NULL) gets the run's id. */
+int run_execute(const struct run_options *options, char *ret_run_id, struct error *error);
+
+#endif

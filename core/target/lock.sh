@@ -1,0 +1,69 @@
+#!/bin/sh
+# Who holds this host. Part of the scripts that read or change it.
+#
+# $RUN/lock holds "key value" lines: id, run, who, since (RFC 3339), boot, until (ms of uptime).
+# Every look and every change happens under flock on $RUN/lock.flock, which is never removed
+# (read, remove, mkdir let two operators hold). The file is made with room, as /run may fill up.
+
+lock_enter() {
+    mkdir -p -m 0755 "$RUN" || fail "$RUN can't be made: is /run full or read-only?"
+    command -v flock >/dev/null ||
+        fail "flock (util-linux) was not found on this host, in $PATH: fleet needs it"
+    exec 9>>"$RUN/lock.flock"
+    flock -w 20 9 || fail "$RUN/lock.flock was held for 20 s by another process" 75
+}
+
+lock_leave() {
+    exec 9>&-
+}
+
+# Sets lock_id ("" when free), lock_run, lock_who, lock_since, lock_left_ms (negative: lapsed).
+lock_load() {
+    lock_id='' lock_run='' lock_who='' lock_since='' lock_boot='' lock_until=0
+    if [ -s "$RUN/lock" ]; then
+        while read -r key value; do
+            case $key in
+            id) lock_id=$value ;;
+            run) lock_run=$value ;;
+            who) lock_who=$value ;;
+            since) lock_since=$value ;;
+            boot) lock_boot=$value ;;
+            until) lock_until=$value ;;
+            esac
+        done <"$RUN/lock"
+    fi
+    case $lock_until in
+    '' | *[!0-9]*) lock_until=0 ;;
+    esac
+    tick
+    read_boot_id
+    lock_left_ms=$((lock_until - now_ms))
+    [ "$lock_boot" = "$boot_id" ] || lock_left_ms=-1
+}
+
+lock_say() {
+    say lock_id "$lock_id"
+    say lock_run "$lock_run"
+    say lock_who "$lock_who"
+    say lock_since "$lock_since"
+    say lock_expires_s $((lock_left_ms / 1000))
+    case ${lock_who##* } in
+    '' | *[!0-9]*) ;;
+    *) say lock_pid "${lock_who##* }" ;;
+    esac
+}
+
+# Writes the lock in place: no room is asked for once the file is there.
+lock_write() { # id, run, who, since, lease ms
+    tick
+    read_boot_id
+    text=$(printf 'id %s\nrun %s\nwho %s\nsince %s\nboot %s\nuntil %s\n' \
+        "$1" "$2" "$3" "$4" "$boot_id" $((now_ms + $5)))
+    printf '%-1023s\n' "$text" 1<>"$RUN/lock" || fail "$RUN/lock can't be written: is /run full?"
+}
+
+# True if `id` holds the host. A lease that lapsed still holds as long as nobody else took it.
+lock_is_mine() { # id
+    lock_load
+    [ "$lock_id" = "$1" ]
+}
