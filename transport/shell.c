@@ -37,6 +37,7 @@ struct script {
     char marker[MARKER_SIZE];
     uint64_t timeout_ms;
     shell_done done;
+    void (*drop)(void *arg); /* frees `arg` where `done` was not called; may be NULL */
     void *arg;
     struct error error; /* set: it must not be sent */
 };
@@ -80,6 +81,9 @@ static void shell_free(uv_handle_t *handle) {
     while (shell->first != NULL) {
         struct script *script = shell->first;
         shell->first = script->next;
+        if (script->drop != NULL) {
+            script->drop(script->arg);
+        }
         script_free(script);
     }
     buf_free(&shell->out.text);
@@ -315,9 +319,16 @@ static void compose(struct script *script, const char *body, const struct shell_
 
 void shell_run(struct shell *shell, const char *script, const struct shell_var *vars,
                size_t var_count, uint64_t timeout_ms, shell_done done, void *arg) {
+    shell_run_owned(shell, script, vars, var_count, timeout_ms, done, NULL, arg);
+}
+
+void shell_run_owned(struct shell *shell, const char *script, const struct shell_var *vars,
+                     size_t var_count, uint64_t timeout_ms, shell_done done,
+                     void (*drop)(void *arg), void *arg) {
     struct script *entry = xcalloc(1, sizeof(*entry));
     entry->timeout_ms = timeout_ms;
     entry->done = done;
+    entry->drop = drop;
     entry->arg = arg;
     compose(entry, script, vars, var_count);
     *shell->last = entry;

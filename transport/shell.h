@@ -40,6 +40,11 @@ struct shell_var {
  * shell is ended, as nothing is known of it any more, and all later scripts fail. */
 void shell_run(struct shell *shell, const char *script, const struct shell_var *vars,
                size_t var_count, uint64_t timeout_ms, shell_done done, void *arg);
+/* As shell_run; where the shell is closed before the script was reported, `drop` gets `arg` to free
+ * it, and `done` is not called. */
+void shell_run_owned(struct shell *shell, const char *script, const struct shell_var *vars,
+                     size_t var_count, uint64_t timeout_ms, shell_done done,
+                     void (*drop)(void *arg), void *arg);
 /* No callback follows. */
 void shell_close(struct shell *shell);
 
