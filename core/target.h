@@ -63,7 +63,7 @@ void target_inspect(struct shell *shell, const struct target_env *env, const cha
                     target_done done, void *arg);
 
 struct target_lock {
-    const char *id;  /* this run's lock id, [a-z0-9-] */
+    const char *id; /* this run's lock id, [a-z0-9-] */
     const char *run;
     const char *who; /* user@machine pid, cleaned */
     uint64_t lease_ms;
@@ -110,7 +110,12 @@ void target_guard_start(struct shell *shell, const struct target_env *env,
 void target_guard_poll(struct shell *shell, const char *nonce, const char *seen,
                        uint64_t log_offset, uint64_t wait_ms, target_done done, void *arg);
 
-enum target_request { TARGET_RENEW, TARGET_COMMIT, TARGET_ABORT, TARGET_LEAVE };
+enum target_request {
+    TARGET_RENEW,
+    TARGET_COMMIT,
+    TARGET_ABORT,
+    TARGET_LEAVE
+};
 /* Leaves a request for the guard with this nonce, and answers as target_guard_poll with wait 0.
  * Renew also renews the lock. */
 void target_guard_request(struct shell *shell, enum target_request request, const char *nonce,
@@ -163,8 +168,9 @@ enum guard_phase {
 struct guard_state {
     enum guard_phase phase;
     char nonce[40];
-    int rc;         /* of the activation, or of the way back; -1 unknown */
-    char why[64];   /* reverting/reverted: activation, activate-timeout, deadline, abort, killed, commit-failed */
+    int rc; /* of the activation, or of the way back; -1 unknown */
+    char why
+        [64]; /* reverting/reverted: activation, activate-timeout, deadline, abort, killed, commit-failed */
     char failed[512]; /* units newly failed, comma separated */
 };
 /* A line that isn't one gives GUARD_NONE. */

@@ -19,7 +19,7 @@ commit_now() {
         unset_profile >&2
         [ ! -x "$linked/bin/switch-to-configuration" ] || boot_system "$linked"
     else
-        mkdir -p -m 0755 "$VAR" && write_deployed
+        mkdir -p "$VAR" && write_deployed
     fi
     say rc $rc
     generation_of "$(readlink "$PROFILE")"
@@ -43,4 +43,5 @@ if guard_alive || [ -e "$RECORD/record" ]; then
 fi
 [ -x "$NEW/bin/switch-to-configuration" ] ||
     fail "$NEW/bin/switch-to-configuration is missing or not executable"
-commit_now
+# What the tools say becomes `log` lines; the answers go past them.
+{ commit_now 2>&1 >&3 3>&- | sed 's/^/log /'; } 3>&1

@@ -54,7 +54,7 @@ find_old() {
 
 write_record() {
     rm -rf "$RECORD"
-    mkdir -p -m 0755 "$VAR" && mkdir -m 0700 "$RECORD" || return 1
+    mkdir -p "$VAR" && mkdir -m 0700 "$RECORD" || return 1
     make_room "$RECORD/phase" "prepared $NONCE" || return 1
     printf '%-4095s\n' '' >"$RECORD/words" || return 1
     mkdir -p "$ROOTS" && write_link "$NEW" "$ROOTS/guard-new" || return 1

@@ -6,7 +6,7 @@
 # (read, remove, mkdir let two operators hold). The file is made with room, as /run may fill up.
 
 lock_enter() {
-    mkdir -p -m 0755 "$RUN" || fail "$RUN can't be made: is /run full or read-only?"
+    mkdir -p "$RUN" || fail "$RUN can't be made: is /run full or read-only?"
     command -v flock >/dev/null ||
         fail "flock (util-linux) was not found on this host, in $PATH: fleet needs it"
     exec 9>>"$RUN/lock.flock"

@@ -5,7 +5,8 @@
 # rollback of a whole wave). Both go with target_unstage or with the next update.
 
 [ -e "$STAGE_PATH" ] || fail "$STAGE_PATH is not in this host's store, so it can't be kept"
-mkdir -p "$ROOTS" && write_link "$STAGE_PATH" "$ROOTS/stage-$STAGE_RUN" ||
+mkdir -p "$ROOTS"
+write_link "$STAGE_PATH" "$ROOTS/stage-$STAGE_RUN" ||
     fail "$ROOTS/stage-$STAGE_RUN can't be made: is /nix full or read-only?"
 if [ "$CLEAN" = yes ]; then
     for root in "$ROOTS"/stage-* "$ROOTS"/before-*; do
