@@ -109,9 +109,11 @@ template_units() { # upper
     for generator in /lib/systemd/system-generators/*; do
         ln -sf /dev/null "$1/etc/systemd/system-generators/${generator##*/}"
     done
-    # What /lib pulls into each boot and neither a container nor the tests need, and what belongs
-    # to programs that this machine happens to have.
-    for unit in $(template_foreign_units); do ln -sf /dev/null "$units/$unit"; done
+    # What /usr/lib pulls into each boot and neither a container nor the tests need.
+    for unit in $(template_foreign_wants); do
+        mkdir -p "$1/${unit%/*}"
+        mknod "$1/$unit" c 0 0
+    done
     cat >"$units/testbed.target" <<'UNIT'
 [Unit]
 Description=Testbed host
@@ -133,17 +135,12 @@ UNIT
     ln -sf testbed.target "$units/default.target"
 }
 
-template_foreign_units() {
-    local kept=' systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket
-        dbus.socket dbus.service sockets.target paths.target timers.target slices.target
-        local-fs.target swap.target remote-fs.target ' link name
-    kept=$(echo "$kept" | xargs)
-    for link in /lib/systemd/system/{sysinit,multi-user,sockets,timers,local-fs,remote-fs,graphical}.target.wants/*; do
-        name=${link##*/}
-        case " $kept " in *" $name "*) ;; *) echo "$name" ;; esac
+# systemd-logind is among them and starts on demand, through D-Bus: a reboot asks for it.
+template_foreign_wants() {
+    local kept=' systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket dbus.socket ' link
+    for link in /usr/lib/systemd/system/*.target.wants/*; do
+        case "$kept" in *" ${link##*/} "*) ;; *) echo "${link#/}" ;; esac
     done
-    printf '%s\n' getty.target systemd-logind.service systemd-timesyncd.service ssh.service \
-        ssh.socket systemd-udevd.service systemd-remount-fs.service systemd-user-sessions.service
 }
 
 # sshd at NixOS's defaults: its algorithms, never Debian's wider ones.
