@@ -21,11 +21,14 @@ struct health;
 /* One unit as the target reports it. */
 struct health_unit {
     const char *name;
-    const char *active;     /* "active", "failed", "activating" ... */
-    const char *sub;        /* "running", "auto-restart" ... */
-    uint32_t restarts;      /* NRestarts */
-    int exec_status;        /* ExecMainStatus */
-    bool changed;           /* this update started, restarted or changed it */
+    const char *active; /* "active", "failed", "activating" ... */
+    const char *sub;    /* "running", "auto-restart" ... */
+    uint32_t restarts;  /* NRestarts */
+    int exec_status;    /* ExecMainStatus */
+    bool changed;       /* this update started, restarted or changed it */
+    /* It hasn't been active since the host booted (systemd's ActiveEnterTimestamp is 0): a timer's
+     * job or another oneshot. Where the update didn't change it, its failure isn't counted. */
+    bool never_active;
 };
 struct health_units {
     const struct health_unit *items;
@@ -58,8 +61,8 @@ struct health_env {
 };
 
 struct health_plan {
-    const struct inv_host *host;     /* its health entries and policy; borrowed */
-    const char *address;             /* for ${address} and as the default host of tcp; copied */
+    const struct inv_host *host;      /* its health entries and policy; borrowed */
+    const char *address;              /* for ${address} and as the default host of tcp; copied */
     const char *const *failed_before; /* units that had failed before the change; copied */
     size_t failed_before_count;
     bool tolerate_preexisting;
