@@ -39,8 +39,9 @@ void view_free(struct view *view) {
     }
     for (size_t i = 0; i < view->host_count; i++) {
         struct view_host *host = &view->hosts[i];
-        char *const owned[] = {host->name,    host->address, host->reason,     host->message,
-                               host->current, host->desired, host->last_probe, host->nonce};
+        char *const owned[] = {host->name,       host->address, host->reason,
+                               host->message,    host->current, host->desired,
+                               host->last_probe, host->nonce,   host->verdict};
         for (size_t j = 0; j < ARRAY_LEN(owned); j++) {
             free(owned[j]);
         }
@@ -55,7 +56,7 @@ void view_free(struct view *view) {
     free(view);
 }
 
-struct view_host *view_host(struct view *view, const char *name) {
+struct view_host *view_host(const struct view *view, const char *name) {
     size_t at = name_index_find(view->index, name);
     return at != NAME_INDEX_NONE ? &view->hosts[at] : NULL;
 }
@@ -123,6 +124,7 @@ static void apply_host_state(struct view *view, struct view_host *host, const st
     }
     if (event->to == HOST_ROLLING_BACK) {
         host->verdict_rollback = true;
+        set_text(&host->verdict, event->message);
     }
 }
 
@@ -147,6 +149,7 @@ static void apply_grant(struct view_host *host, const struct event *event) {
         host->verdict_rollback = false;
         host->probe_failed = false;
         set_text(&host->last_probe, NULL);
+        set_text(&host->verdict, NULL);
         set_text(&host->nonce, event->nonce);
     }
     if (event->act == ACT_ROLLBACK) {

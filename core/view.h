@@ -17,6 +17,7 @@ struct view_host {
     int64_t since_ms;                      /* wall clock of the last move */
     int64_t state_at_ms[HOST_STATE_COUNT]; /* first entered, 0: never */
     char *reason, *message;                /* of the last move */
+    char *verdict;                         /* the message with which it began to go back, or NULL */
     char *current, *desired;
     int64_t generation;       /* the profile's, as last said; 0 unknown */
     int64_t first_generation; /* as first said: before the change */
@@ -49,7 +50,8 @@ struct view {
 
 struct view *view_new(void);
 void view_apply(struct view *view, const struct event *event);
-struct view_host *view_host(struct view *view, const char *name);
+/* The host of that name, or NULL. */
+struct view_host *view_host(const struct view *view, const char *name);
 size_t view_count(const struct view *view, enum host_state state);
 void view_free(struct view *view);
 

@@ -21,6 +21,7 @@ struct output_ops {
                  const char *waiting);
     /* Gives the terminal back and prints the summary. */
     void (*finish)(struct output *output, const struct view *view);
+    void (*free)(struct output *output);
 };
 struct output {
     const struct output_ops *ops;

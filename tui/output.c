@@ -1,0 +1,7 @@
+#include "tui/output.h"
+
+void output_free(struct output *output) {
+    if (output != NULL) {
+        output->ops->free(output);
+    }
+}

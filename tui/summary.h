@@ -1,0 +1,12 @@
+/* What stays when a run is over: one line that says how it went, what failed first, what to do next.
+ */
+#ifndef FLEET_TUI_SUMMARY_H
+#define FLEET_TUI_SUMMARY_H
+
+#include "tui/output.h"
+
+/* Appends the summary of the run as it stands. A run that was interrupted gets every host's state
+ * and the line to go on with. */
+void summary_write(const struct view *view, const struct output_options *options, struct buf *out);
+
+#endif
