@@ -31,17 +31,22 @@ struct inv_pairs {
     size_t count;
 };
 
-enum inv_system_kind { INV_SYSTEM_FLAKE, INV_SYSTEM_FILE, INV_SYSTEM_PATH, INV_SYSTEM_COMMAND };
+enum inv_system_kind {
+    INV_SYSTEM_FLAKE,
+    INV_SYSTEM_FILE,
+    INV_SYSTEM_PATH,
+    INV_SYSTEM_COMMAND
+};
 
 /* What to build. ${name} is already expanded; ${address} isn't (known only after connecting). */
 struct inv_system {
     enum inv_system_kind kind;
-    const char *flake_ref;  /* "." made absolute, "github:o/r", ...; FLAKE */
-    const char *flake_attr; /* what stands after '#'; FLAKE */
-    const char *file;       /* absolute; FILE */
-    const char *attr;       /* or NULL; FILE */
-    struct inv_pairs args;  /* --argstr; FILE */
-    const char *path;       /* /nix/store/...; PATH */
+    const char *flake_ref;      /* "." made absolute, "github:o/r", ...; FLAKE */
+    const char *flake_attr;     /* what stands after '#'; FLAKE */
+    const char *file;           /* absolute; FILE */
+    const char *attr;           /* or NULL; FILE */
+    struct inv_pairs args;      /* --argstr; FILE */
+    const char *path;           /* /nix/store/...; PATH */
     struct inv_strings command; /* argv, run in the inventory's folder; COMMAND */
     struct inv_pairs nix_options;
     const char *nix_bin; /* folder of the Nix tools on the operator, or NULL: from PATH */
@@ -60,15 +65,28 @@ enum inv_host_key_check {
 };
 
 struct inv_build_on {
-    enum { INV_BUILD_LOCAL, INV_BUILD_TARGET, INV_BUILD_HOST, INV_BUILD_ADDRESS } kind;
+    enum {
+        INV_BUILD_LOCAL,
+        INV_BUILD_TARGET,
+        INV_BUILD_HOST,
+        INV_BUILD_ADDRESS
+    } kind;
     const char *host; /* inventory host's name; HOST */
     /* The address form, {"address": ..., "user": ..., "port": ..., "identity_file": ...}, is kept
      * as a nameless host of its own; ADDRESS. */
     const struct inv_host *spec;
 };
 
-enum inv_compress { INV_COMPRESS_AUTO, INV_COMPRESS_NONE, INV_COMPRESS_ZSTD };
-enum inv_substitute { INV_SUBSTITUTE_AUTO, INV_SUBSTITUTE_YES, INV_SUBSTITUTE_NO };
+enum inv_compress {
+    INV_COMPRESS_AUTO,
+    INV_COMPRESS_NONE,
+    INV_COMPRESS_ZSTD
+};
+enum inv_substitute {
+    INV_SUBSTITUTE_AUTO,
+    INV_SUBSTITUTE_YES,
+    INV_SUBSTITUTE_NO
+};
 
 struct inv_copy {
     enum inv_compress compress;
@@ -79,7 +97,11 @@ struct inv_copy {
     const char *cache_public_key; /* all three or NULL */
 };
 
-enum inv_reboot { INV_REBOOT_NEVER, INV_REBOOT_IF_NEEDED, INV_REBOOT_ALWAYS };
+enum inv_reboot {
+    INV_REBOOT_NEVER,
+    INV_REBOOT_IF_NEEDED,
+    INV_REBOOT_ALWAYS
+};
 
 /* The policy fields of scope "host". */
 struct inv_host_policy {
@@ -133,7 +155,11 @@ struct inv_health {
     double above, below;
 };
 
-enum inv_secret_source { INV_SECRET_FILE, INV_SECRET_COMMAND, INV_SECRET_AGE };
+enum inv_secret_source {
+    INV_SECRET_FILE,
+    INV_SECRET_COMMAND,
+    INV_SECRET_AGE
+};
 
 struct inv_secret {
     const char *name;
@@ -154,7 +180,7 @@ struct inv_host {
     struct inv_strings tags;
     const struct inv_address *addresses; /* at least one, unless local */
     size_t address_count;
-    bool local; /* "address": "local" */
+    bool local;       /* "address": "local" */
     uint16_t port;    /* 0: not said; ssh_config, else 22 */
     const char *user; /* or NULL: not said; ssh_config, else the operator's own name */
     struct inv_strings identity_files; /* absolute, or as ssh_config says when none is said */
@@ -186,7 +212,7 @@ struct inv_amount {
 };
 
 struct inv_wave {
-    const char *tag; /* a named wave: all hosts with the tag; else NULL and `size` counts */
+    const char *tag;        /* a named wave: all hosts with the tag; else NULL and `size` counts */
     struct inv_amount size; /* cumulative */
 };
 
@@ -199,8 +225,16 @@ struct inv_group_limit {
     uint32_t copy_parallel;
 };
 
-enum inv_prestage { INV_PRESTAGE_NONE, INV_PRESTAGE_WAVE, INV_PRESTAGE_ALL };
-enum inv_order { INV_ORDER_UNHEALTHY_FIRST, INV_ORDER_INVENTORY, INV_ORDER_SHUFFLE };
+enum inv_prestage {
+    INV_PRESTAGE_NONE,
+    INV_PRESTAGE_WAVE,
+    INV_PRESTAGE_ALL
+};
+enum inv_order {
+    INV_ORDER_UNHEALTHY_FIRST,
+    INV_ORDER_INVENTORY,
+    INV_ORDER_SHUFFLE
+};
 enum inv_on_failure {
     INV_ON_FAILURE_ROLLBACK_HOST,
     INV_ON_FAILURE_ROLLBACK_WAVE,
@@ -224,21 +258,22 @@ struct inv_run_policy {
 };
 
 struct inventory {
-    const char *path; /* of the file, absolute */
-    const char *dir;  /* its folder, absolute */
-    const char *name; /* of the fleet; default: the folder's name */
+    const char *path;             /* of the file, absolute */
+    const char *dir;              /* its folder, absolute */
+    const char *name;             /* of the fleet; default: the folder's name */
     const struct inv_host *hosts; /* in the file's order */
     size_t host_count;
     struct inv_strings tags; /* all that exist, in order of first mention */
     struct inv_run_policy policy;
-    struct inv_arena *arena; /* private */
+    struct inv_arena *arena;             /* private */
+    const struct name_table *host_names; /* private */
 };
 
 /* One thing wrong with an inventory. */
 struct inv_error {
-    size_t line;   /* from 1 */
-    size_t column; /* from 1, in characters */
-    const char *path;    /* "hosts.db1.health[0].port" */
+    size_t line;         /* from 1; 0: not in the file, but in an override */
+    size_t column;       /* from 1, in characters */
+    const char *path;    /* "hosts.db1.health[0].port", "--policy waves[0]" */
     const char *message; /* what is wrong, what is allowed */
 };
 
@@ -262,7 +297,8 @@ int inventory_load(const char *path, const struct inv_override *overrides, size_
                    struct inventory **ret, struct inv_errors *errors, struct error *error);
 void inventory_free(struct inventory *inventory);
 void inv_errors_free(struct inv_errors *errors);
-/* Prints all errors as `file:line:column: path: message` lines. */
+/* Prints all errors as `file:line:column: path: message` lines; those of an override without the
+ * file's part. */
 void inv_errors_print(const struct inv_errors *errors, const char *file, struct buf *out);
 
 /* The nearest fleet.json from the working folder upward, or $FLEET_INVENTORY; a new string in
