@@ -1,7 +1,8 @@
 /* The pipeline of one host: an enum of steps, one const table and one driver.
  *
  *   connect ─► inspect ─► await_build ─► look ─► await_copy ─► lock ─► copy ─► root
- *                │ └─► repair (a commit left half done: finish it, inspect again)
+ *                │ ├─► repair (a commit left half done: finish it, inspect again)
+ *                │ ├─► choose (rollback: which generation) ─► await_build
  *                └─► end (unchanged)                                          │
  *     ┌───────────────────────────────────────────────────────────────────────┤
  *     ├─► end (push)   ├─► dry_run ─► end                                     │
@@ -99,9 +100,11 @@ const struct step_def host_steps[STEP_COUNT] = {
     [STEP_CONNECT] = {"connect", HOST_CONNECTING, step_connect, after_connect, STEP_FAIL, true,
                       TO(INSPECT) | TO(FAIL)},
     [STEP_INSPECT] = {"inspect", HOST_CONNECTING, step_inspect, after_minute, STEP_FAIL, true,
-                      TO(REPAIR) | TO(AWAIT_BUILD) | TO(END) | TO(FAIL)},
+                      TO(REPAIR) | TO(CHOOSE) | TO(AWAIT_BUILD) | TO(FAIL)},
     [STEP_REPAIR] = {"repair", HOST_CONNECTING, step_repair, after_commit, STEP_FAIL, true,
                      TO(INSPECT) | TO(FAIL)},
+    [STEP_CHOOSE] = {"choose", HOST_STATE_COUNT, step_choose, after_minute, STEP_FAIL, true,
+                     TO(AWAIT_BUILD) | TO(FAIL)},
     [STEP_AWAIT_BUILD] = {"await_build", HOST_BUILDING, step_await_build, NULL, STEP_FAIL, false,
                           TO(LOOK) | TO(AWAIT_COPY) | TO(END) | TO(FAIL)},
     [STEP_LOOK] = {"look", HOST_STATE_COUNT, step_look, after_minute, STEP_AWAIT_COPY, true,
@@ -120,8 +123,8 @@ const struct step_def host_steps[STEP_COUNT] = {
                              false, TO(GUARD_START) | TO(COMMIT_NOW) | TO(FAIL)},
     [STEP_COMMIT_NOW] = {"commit_now", HOST_COMMITTING, step_commit_now, after_commit, STEP_FAIL,
                          true, TO(GUARD_START) | TO(END) | TO(FAIL)},
-    [STEP_GUARD_START] = {"guard_start", HOST_ACTIVATING, step_guard_start, after_minute,
-                          STEP_FAIL, true, TO(ACTIVATE) | TO(FAIL)},
+    [STEP_GUARD_START] = {"guard_start", HOST_ACTIVATING, step_guard_start, after_minute, STEP_FAIL,
+                          true, TO(ACTIVATE) | TO(FAIL)},
     [STEP_ACTIVATE] = {"activate", HOST_ACTIVATING, step_activate, after_activation,
                        STEP_AWAIT_ROLLBACK, true,
                        TO(CONFIRM) | TO(END) | TO(FAIL) | TO(AWAIT_ROLLBACK)},
@@ -237,8 +240,8 @@ bool host_granted(struct host *host, enum act act) {
     }
     host->wanted = true;
     host->granted[act] = false;
-    host->sink.wants(host->plan.index, act, host->desired != NULL ? host->desired : "",
-                     host->nonce, host->sink.arg);
+    host->sink.wants(host->plan.index, act, host->desired != NULL ? host->desired : "", host->nonce,
+                     host->sink.arg);
     return host->granted[act];
 }
 
@@ -340,8 +343,7 @@ static void drop_operation(struct host *host) {
         shell_close(host->link.shell);
         host_asks_drop(host);
         host->renewing = false;
-        host->link.shell =
-            shell_open(host->env.loop, host->link.conn, &host->plan.elevation);
+        host->link.shell = shell_open(host->env.loop, host->link.conn, &host->plan.elevation);
     }
     host->op_started = false;
     host->op_done = false;
@@ -407,6 +409,9 @@ static enum step_result run_step(struct host *host) {
                           "no end of \"%s\" within its time; see `fleet show %s %s`", step->name,
                           host->plan.run->run, host->plan.inv->name);
     }
+    if (host->ended && host->step < STEP_COMMIT_NOW) {
+        return host_fail(host, &host->ended_error);
+    }
     if (restart_after_loss(host)) {
         host->reply = NULL;
     }
@@ -460,6 +465,7 @@ struct host *host_new(const struct host_plan *plan, const struct host_env *env,
     host->step = STEP_CONNECT;
     host->end = HOST_STATE_COUNT;
     host->guard.phase = GUARD_NONE;
+    host->to_generation = plan->to_generation;
     env->nonce(host->lock_id, env->arg);
     init_timer(host, &host->timer);
     init_timer(host, &host->pause);
@@ -488,8 +494,8 @@ void host_desired(struct host *host, const char *path, const struct host_source 
 }
 
 void host_end(struct host *host, enum host_state state, const struct error *error) {
-    host->build_failed = true;
-    host->build_error = *error;
+    host->ended = true;
+    host->ended_error = *error;
     host->end = state;
     host_drive(host);
 }

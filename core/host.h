@@ -28,7 +28,7 @@ struct host_run {
     const char *rev; /* "" outside a repository */
     bool dirty;
     enum run_action action;
-    uint64_t lease_ms; /* of the lock; renewed at a third */
+    uint64_t lease_ms;        /* of the lock; renewed at a third */
     uint64_t lock_timeout_ms; /* --lock-timeout: how long to wait for another run's lock */
 };
 
@@ -44,7 +44,11 @@ struct host_plan {
 };
 
 /* Where a desired path can be read from. */
-enum host_source_kind { HOST_SOURCE_LOCAL, HOST_SOURCE_REMOTE, HOST_SOURCE_TARGET };
+enum host_source_kind {
+    HOST_SOURCE_LOCAL,
+    HOST_SOURCE_REMOTE,
+    HOST_SOURCE_TARGET
+};
 struct host_source {
     enum host_source_kind kind;
     const struct conn_spec *remote; /* REMOTE */
@@ -59,7 +63,7 @@ struct host_sink {
     void (*wants)(size_t host, enum act act, const char *path, const char *nonce, void *arg);
     void (*unhealthy_before)(size_t host, void *arg);
     void (*reprobed)(size_t host, bool ok, void *arg);
-    /* Everything is closed; host_free may be called (not from within). */
+    /* Everything is closed; the receiver calls host_free, from within or later. */
     void (*closed)(size_t host, void *arg);
     void *arg;
 };

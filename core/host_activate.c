@@ -12,7 +12,7 @@
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
 
-#define POLL_WAIT_MS    5000u
+#define POLL_WAIT_MS     5000u
 #define CONFIRM_RETRY_MS 1000u
 
 static struct target_activation activation(const struct host *host) {
@@ -35,7 +35,7 @@ static struct target_activation activation(const struct host *host) {
         .rev = run->rev,
         .who = run->who,
         .dirty = run->dirty,
-        .to_generation = host->plan.to_generation > 0 ? host->plan.to_generation : 0,
+        .to_generation = host->to_generation > 0 ? host->to_generation : 0,
     };
 }
 
@@ -56,10 +56,11 @@ enum step_result step_commit_now(struct host *host) {
     }
     int64_t rc = target_reply_number(host->reply, "rc", -1);
     if (rc != 0) {
-        return host_failf(host, FLEET_ERR_REMOTE, "commit-failed",
-                          "writing the profile or the boot default ended with %lld; the old ones were "
-                          "put back",
-                          (long long)rc);
+        return host_failf(
+            host, FLEET_ERR_REMOTE, "commit-failed",
+            "writing the profile or the boot default ended with %lld; the old ones were "
+            "put back",
+            (long long)rc);
     }
     host->generation = target_reply_number(host->reply, "generation", host->generation);
     if (host->plan.run->action == ACTION_BOOT) {
@@ -131,7 +132,8 @@ enum step_result step_guard_start(struct host *host) {
     }
     host->weak_guard = host_says(host->reply, "weak", "yes");
     if (host->weak_guard) {
-        static const char note[] = "no systemd here: the guard is weaker, it does not survive kill -9";
+        static const char note[] =
+            "no systemd here: the guard is weaker, it does not survive kill -9";
         host_log(host, "fleet", note, sizeof(note) - 1);
     }
     return host_go(host, STEP_ACTIVATE);
@@ -148,8 +150,8 @@ void host_take_guard(struct host *host) {
     for (size_t i = 0; (text = target_reply_nth(reply, "log", i)) != NULL; i++) {
         host_log(host, "activation", text, strlen(text));
     }
-    host->log_offset = (uint64_t)target_reply_number(reply, "log_offset",
-                                                     (int64_t)host->log_offset);
+    host->log_offset =
+        (uint64_t)target_reply_number(reply, "log_offset", (int64_t)host->log_offset);
     int64_t left = target_reply_number(reply, "deadline_ms", -1);
     if (left >= 0) {
         host->guard_deadline_ms = host_now(host) + (uint64_t)left;
@@ -201,14 +203,14 @@ static enum step_result activation_failed(struct host *host) {
 static enum step_result activation_inert(struct host *host) {
     host->guard_deadline_ms = 0;
     if (host->guard.rc == 100) {
-        host_set_end(host, HOST_REBOOT_REQUIRED,
-                     "nothing could be activated without a reboot (switch-to-configuration ended with "
-                     "100): use --action boot, then reboot");
+        host_set_end(
+            host, HOST_REBOOT_REQUIRED,
+            "nothing could be activated without a reboot (switch-to-configuration ended with "
+            "100): use --action boot, then reboot");
         return host_go(host, STEP_END);
     }
     host_failf(host, FLEET_ERR_REMOTE, "activation-failed",
-               "switch-to-configuration could not run (%d); nothing was activated",
-               host->guard.rc);
+               "switch-to-configuration could not run (%d); nothing was activated", host->guard.rc);
     host->verdict = host->error;
     return host_go(host, STEP_FAIL);
 }
@@ -241,9 +243,10 @@ enum step_result step_activate(struct host *host) {
         break;
     }
     if (host_says(host->reply, "alive", "no") && host->guard.phase == GUARD_NONE) {
-        return host_failf(host, FLEET_ERR_REMOTE, "guard-gone",
-                          "the guard is gone: the host was restarted in mid-activation, or somebody "
-                          "stopped fleet-guard.service");
+        return host_failf(
+            host, FLEET_ERR_REMOTE, "guard-gone",
+            "the guard is gone: the host was restarted in mid-activation, or somebody "
+            "stopped fleet-guard.service");
     }
     host_poke(host);
     return STEP_AGAIN;
@@ -338,9 +341,10 @@ static enum step_result renew(struct host *host) {
             return activation_failed(host);
         }
         if (host->guard.phase != GUARD_ACTIVE) {
-            return host_failf(host, FLEET_ERR_REMOTE, "guard-gone",
-                              "the guard is gone: the host was restarted while it was probed (power "
-                              "cut?), or somebody stopped fleet-guard.service");
+            return host_failf(
+                host, FLEET_ERR_REMOTE, "guard-gone",
+                "the guard is gone: the host was restarted while it was probed (power "
+                "cut?), or somebody stopped fleet-guard.service");
         }
         schedule_renewal(host);
     }
@@ -369,8 +373,7 @@ enum step_result step_probe(struct host *host) {
     if (!host->health_ok || (host->op_started && !host->op_done)) {
         return STEP_AGAIN; /* a renewal under way is waited for: its answer may be that it is over */
     }
-    return host_go(host,
-                   host->plan.run->action == ACTION_TEST ? STEP_LEAVE : STEP_AWAIT_COMMIT);
+    return host_go(host, host->plan.run->action == ACTION_TEST ? STEP_LEAVE : STEP_AWAIT_COMMIT);
 }
 
 /* ---- commit ---- */
@@ -406,9 +409,10 @@ enum step_result step_commit(struct host *host) {
         return host_go(host, STEP_VERIFY);
     }
     if (guard_gave_up(host)) {
-        return host_failf(host, FLEET_ERR_REMOTE, "commit-failed",
-                          "the profile or the boot default could not be written (is /boot full?); the "
-                          "old ones were put back");
+        return host_failf(
+            host, FLEET_ERR_REMOTE, "commit-failed",
+            "the profile or the boot default could not be written (is /boot full?); the "
+            "old ones were put back");
     }
     if (host_says(host->reply, "alive", "no")) {
         return host_go(host, STEP_VERIFY); /* the host itself says below what became of it */
@@ -450,10 +454,11 @@ enum step_result step_verify(struct host *host) {
     if (!right) {
         const char *current = target_reply_get(reply, "current");
         const char *profile = target_reply_get(reply, "profile");
-        return host_failf(host, FLEET_ERR_REMOTE, "not-committed",
-                          "after the commit the host runs %s and its profile is %s, where both should "
-                          "be %s: look at fleet-guard.service there",
-                          current != NULL ? current : "?", profile != NULL ? profile : "?", want);
+        return host_failf(
+            host, FLEET_ERR_REMOTE, "not-committed",
+            "after the commit the host runs %s and its profile is %s, where both should "
+            "be %s: look at fleet-guard.service there",
+            current != NULL ? current : "?", profile != NULL ? profile : "?", want);
     }
     host_set_string(&host->current, want);
     host_set_string(&host->profile, want);

@@ -81,9 +81,8 @@ static enum step_result judge_back(struct host *host) {
     host_set_string(&host->profile, profile);
     host->generation = target_reply_number(reply, "generation", host->generation);
     if (host->going_back) {
-        host_set_end(host, HOST_ROLLBACK_FAILED,
-                     "%.500s; the host stays on %s", host->verdict.message,
-                     current != NULL ? current : "?");
+        host_set_end(host, HOST_ROLLBACK_FAILED, "%.500s; the host stays on %s",
+                     host->verdict.message, current != NULL ? current : "?");
         return host_go(host, STEP_END);
     }
     const char *old = host->old != NULL && host->old[0] != '\0' ? host->old : profile;
@@ -92,10 +91,11 @@ static enum step_result judge_back(struct host *host) {
         return host_go(host, STEP_PROBE_BACK);
     }
     if (host_same(current, host->desired) && host_same(profile, host->desired)) {
-        host_set_end(host, HOST_UNKNOWN,
-                     "%.400s; yet the host reports the new system as running and committed: check it, "
-                     "then `fleet status %s`",
-                     host->verdict.message, host->plan.inv->name);
+        host_set_end(
+            host, HOST_UNKNOWN,
+            "%.400s; yet the host reports the new system as running and committed: check it, "
+            "then `fleet status %s`",
+            host->verdict.message, host->plan.inv->name);
         return host_go(host, STEP_END);
     }
     host_set_end(host, HOST_ROLLBACK_FAILED,
@@ -198,7 +198,11 @@ static bool guard_may_be_armed(const struct host *host) {
 enum step_result step_fail(struct host *host) {
     const char *name = host->plan.inv->name;
     enum host_state end = HOST_FAILED;
-    if (host->end != HOST_STATE_COUNT && host->build_failed) {
+    if (host->copy != NULL) {
+        copy_close(host->copy);
+        host->copy = NULL;
+    }
+    if (host->ended) {
         end = host->end;
     } else if (guard_may_be_armed(host)) {
         host_set_end(host, HOST_UNKNOWN,

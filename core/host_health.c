@@ -102,8 +102,7 @@ static void on_units(int err, const struct target_reply *reply, const struct err
             free(lines[count]);
         }
     }
-    struct health_units answer = {
-        .items = units, .count = count, .error = err != 0 ? error : NULL};
+    struct health_units answer = {.items = units, .count = count, .error = err != 0 ? error : NULL};
     if (ask->units != NULL) {
         ask->units(&answer, ask->arg);
     }
@@ -166,8 +165,7 @@ static void ask_command(const char *const *argv, size_t argc, uint64_t timeout_m
         return;
     }
     if (host->probe_shell == NULL) {
-        host->probe_shell =
-            shell_open(host->env.loop, host->link.conn, &host->plan.elevation);
+        host->probe_shell = shell_open(host->env.loop, host->link.conn, &host->plan.elevation);
     }
     struct ask *ask = ask_new(host, done_arg);
     ask->command = done;
@@ -229,15 +227,15 @@ void host_health_start(struct host *host, bool over_time) {
                              .units = ask_units,
                              .command = ask_command,
                              .arg = host};
-    struct health_plan plan = {
-        .host = host->plan.inv,
-        .address = host->link.address,
-        .failed_before = (const char *const *)host->failed_before,
-        .failed_before_count = host->failed_before_count,
-        .tolerate_preexisting = host->plan.inv->policy.tolerate_preexisting,
-        .probes_failed_before = (const char *const *)host->probes_failed_before,
-        .probes_failed_before_count = host->probes_failed_before_count,
-        .over_time = over_time};
+    struct health_plan plan = {.host = host->plan.inv,
+                               .address = host->link.address,
+                               .failed_before = (const char *const *)host->failed_before,
+                               .failed_before_count = host->failed_before_count,
+                               .tolerate_preexisting = host->plan.inv->policy.tolerate_preexisting,
+                               .probes_failed_before =
+                                   (const char *const *)host->probes_failed_before,
+                               .probes_failed_before_count = host->probes_failed_before_count,
+                               .over_time = over_time};
     host->health_ok = false;
     host->health_bad = false;
     host->health = health_start(&env, &plan, &handlers, host);

@@ -12,6 +12,7 @@ enum step {
     STEP_CONNECT,
     STEP_INSPECT,
     STEP_REPAIR,
+    STEP_CHOOSE,
     STEP_AWAIT_BUILD,
     STEP_LOOK,
     STEP_AWAIT_COPY,
@@ -45,12 +46,17 @@ enum step {
 };
 
 enum step_result {
-    STEP_AGAIN,   /* called again when something it waits for has happened */
-    STEP_DONE,    /* host->next is set */
-    STEP_FAILED   /* host->error is set; the table's on_fail follows */
+    STEP_AGAIN, /* called again when something it waits for has happened */
+    STEP_DONE,  /* host->next is set */
+    STEP_FAILED /* host->error is set; the table's on_fail follows */
 };
 
-enum link_state { LINK_DOWN, LINK_WAITING, LINK_OPENING, LINK_UP };
+enum link_state {
+    LINK_DOWN,
+    LINK_WAITING,
+    LINK_OPENING,
+    LINK_UP
+};
 
 /* A connection with its root shell. */
 struct link {
@@ -81,21 +87,21 @@ struct host {
 
     /* The running operation of the step. */
     bool op_started, op_done;
-    bool wanted;        /* the step has asked for its grant */
-    uint32_t restarts;  /* of this step, after a lost connection */
+    bool wanted;       /* the step has asked for its grant */
+    uint32_t restarts; /* of this step, after a lost connection */
     int op_err;
     const struct target_reply *reply; /* during a drive from its callback only */
     struct error op_error;
 
-    uv_timer_t timer;       /* the step's deadline */
-    uv_timer_t pause;       /* between tries and polls */
-    uv_timer_t lease;       /* renewal of the lock */
+    uv_timer_t timer; /* the step's deadline */
+    uv_timer_t pause; /* between tries and polls */
+    uv_timer_t lease; /* renewal of the lock */
     bool timed_out;
     bool pausing;
-    int open_handles;       /* timers and connections that haven't closed yet */
+    int open_handles; /* timers and connections that haven't closed yet */
 
     struct link link;
-    struct link fresh;      /* the confirmation's connection, until it takes the link's place */
+    struct link fresh; /* the confirmation's connection, until it takes the link's place */
     uint32_t link_tries;
     uint64_t link_deadline_ms; /* reconnecting ends here; 0: not reconnecting */
     uint32_t connects;         /* connections that were authenticated */
@@ -112,8 +118,8 @@ struct host {
     size_t probes_failed_before_count;
     bool systemd, weak_guard, valid_there;
     bool reboot_needed;
-    struct error build_error;
-    bool build_failed;
+    struct error ended_error; /* host_end: ends before anything was touched, and why */
+    bool ended;
 
     /* Going there. */
     char lock_id[33];
@@ -124,14 +130,16 @@ struct host {
     bool copied;
     bool granted[ACT_COUNT];
     bool leave;
-    bool going_back;    /* a committed host on its way to what it ran before */
+    bool going_back; /* a committed host on its way to what it ran before */
     char nonce[33];
-    char *old;          /* what the guard goes back to */
+    char *old; /* what the guard goes back to */
     int64_t old_generation;
+    int64_t to_generation; /* a rollback's commit switches to it; 0: not so */
     char state_line[1024];
     struct guard_state guard;
     uint64_t log_offset;
-    uint64_t guard_deadline_ms; /* by our own clock, when the guard will have gone back alone; 0: no guard */
+    uint64_t
+        guard_deadline_ms; /* by our own clock, when the guard will have gone back alone; 0: no guard */
     struct health *health;
     bool health_ok, health_bad;
     struct shell *probe_shell;
@@ -146,7 +154,8 @@ struct step_def {
     const char *name;
     enum host_state state; /* HOST_STATE_COUNT: leaves the public state alone */
     enum step_result (*run)(struct host *host);
-    uint64_t (*timeout_ms)(const struct host *host); /* NULL: waits for the coordinator, which has deadlines */
+    uint64_t (*timeout_ms)(
+        const struct host *host); /* NULL: waits for the coordinator, which has deadlines */
     enum step on_fail;
     bool needs_link;
     uint64_t next; /* bit mask of legal targets, on_fail included */
@@ -196,6 +205,7 @@ int link_ensure(struct host *host);
 enum step_result step_connect(struct host *host);
 enum step_result step_inspect(struct host *host);
 enum step_result step_repair(struct host *host);
+enum step_result step_choose(struct host *host);
 enum step_result step_await_build(struct host *host);
 enum step_result step_look(struct host *host);
 enum step_result step_await_copy(struct host *host);

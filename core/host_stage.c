@@ -47,10 +47,11 @@ static void keep_facts(struct host *host, const struct target_reply *reply) {
 static enum step_result refuse(struct host *host, const struct target_reply *reply) {
     const char *name = host->plan.inv->name;
     if (target_reply_number(reply, "uid", 0) != 0) {
-        return host_failf(host, FLEET_ERR_REMOTE, "not-root",
-                          "the account is not root there: set `sudo: true` for %s, or `user` to one "
-                          "that may",
-                          name);
+        return host_failf(
+            host, FLEET_ERR_REMOTE, "not-root",
+            "the account is not root there: set `sudo: true` for %s, or `user` to one "
+            "that may",
+            name);
     }
     if (host->nix_store == NULL || host->nix_store[0] == '\0') {
         return host_failf(host, FLEET_ERR_REMOTE, "no-nix",
@@ -59,10 +60,11 @@ static enum step_result refuse(struct host *host, const struct target_reply *rep
     }
     if (host_says(reply, "guard_alive", "yes")) {
         const char *state = target_reply_get(reply, "guard");
-        return host_failf(host, FLEET_ERR_LOCKED, "locked",
-                          "a guard of another run is active there (%s): it ends by itself within its "
-                          "confirm time-out; `fleet status` shows it",
-                          state != NULL && state[0] != '\0' ? state : "no state");
+        return host_failf(
+            host, FLEET_ERR_LOCKED, "locked",
+            "a guard of another run is active there (%s): it ends by itself within its "
+            "confirm time-out; `fleet status` shows it",
+            state != NULL && state[0] != '\0' ? state : "no state");
     }
     return STEP_DONE;
 }
@@ -89,7 +91,8 @@ enum step_result step_inspect(struct host *host) {
     if (host->failed_before_count > 0) {
         host->sink.unhealthy_before(host->plan.index, host->sink.arg);
     }
-    return host_go(host, STEP_AWAIT_BUILD);
+    bool choose = host->plan.run->action == ACTION_ROLLBACK && host->desired == NULL;
+    return host_go(host, choose ? STEP_CHOOSE : STEP_AWAIT_BUILD);
 }
 
 /* A power cut in an earlier run left a guard's record: finish what it says first. */
@@ -115,10 +118,52 @@ enum step_result step_repair(struct host *host) {
 
 /* ---- what to run ---- */
 
-enum step_result step_await_build(struct host *host) {
-    if (host->build_failed) {
-        return host_fail(host, &host->build_error);
+/* The path of generation `wanted` (0: the highest below the current one); NULL if there is none. */
+static const char *find_generation(struct host *host, int64_t *wanted) {
+    const char *line;
+    const char *found = NULL;
+    int64_t best = 0;
+    for (size_t i = 0; (line = target_reply_nth(host->reply, "gen", i)) != NULL; i++) {
+        char *end = NULL;
+        int64_t number = strtoll(line, &end, 10);
+        const char *path = strrchr(line, ' ');
+        bool fits = *wanted > 0 ? number == *wanted : number < host->generation && number > best;
+        if (path != NULL && fits) {
+            best = number;
+            found = path + 1;
+        }
     }
+    *wanted = best;
+    return found;
+}
+
+/* `fleet rollback` without a path: the host's own list of generations decides. */
+enum step_result step_choose(struct host *host) {
+    if (host_op_begin(host)) {
+        struct target_env env = host_target_env(host);
+        target_generations(host->link.shell, &env, host_on_reply, host);
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err != 0) {
+        return host_fail(host, &host->op_error);
+    }
+    const char *path = find_generation(host, &host->to_generation);
+    if (path == NULL || !store_path_is_valid(path)) {
+        return host_failf(
+            host, FLEET_ERR_REMOTE, "no-generation",
+            "there is no such generation to go back to (the current one is %lld): see "
+            "`fleet generations %s`",
+            (long long)host->generation, host->plan.inv->name);
+    }
+    host_set_string(&host->desired, path);
+    host->source = (struct host_source){.kind = HOST_SOURCE_TARGET};
+    return host_go(host, STEP_AWAIT_BUILD);
+}
+
+enum step_result step_await_build(struct host *host) {
     if (host->desired == NULL) {
         return STEP_AGAIN;
     }
@@ -149,9 +194,6 @@ enum step_result step_look(struct host *host) {
 }
 
 enum step_result step_await_copy(struct host *host) {
-    if (host->build_failed) {
-        return host_fail(host, &host->build_error);
-    }
     host_health_stop(host);
     return host_granted(host, ACT_COPY) ? host_go(host, STEP_LOCK) : STEP_AGAIN;
 }
@@ -257,11 +299,11 @@ static enum step_result begin_copy(struct host *host, struct copier *copier) {
     host->op_started = true;
     host->op_done = false;
     char *command = xasprintf("%s --serve --write", host->nix_store);
-    struct copy_options options = {
-        .command = command,
-        .elevation = host->plan.elevation,
-        .substitute = host->plan.inv->copy.substitute == INV_SUBSTITUTE_YES,
-        .max_rate = host->plan.inv->copy.max_rate};
+    struct copy_options options = {.command = command,
+                                   .elevation = host->plan.elevation,
+                                   .substitute =
+                                       host->plan.inv->copy.substitute == INV_SUBSTITUTE_YES,
+                                   .max_rate = host->plan.inv->copy.max_rate};
     host->copy = copy_start(copier, host->link.conn, host->desired, &options, &copy_handlers, host);
     free(command);
     return STEP_AGAIN;
@@ -363,9 +405,6 @@ enum step_result step_dry_run(struct host *host) {
 }
 
 enum step_result step_await_activate(struct host *host) {
-    if (host->build_failed) {
-        return host_fail(host, &host->build_error);
-    }
     if (host->lock_lost) {
         return host_failf(host, FLEET_ERR_LOCKED, "lock-lost",
                           "another run took the lock over; nothing was activated");

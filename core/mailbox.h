@@ -1,0 +1,34 @@
+/* A queue of messages into one loop from any thread, woken by uv_async.
+ *
+ * A message embeds struct mail; the receiver frees it. Order is kept. The only thing that lanes
+ * and coordinator share.
+ */
+#ifndef FLEET_CORE_MAILBOX_H
+#define FLEET_CORE_MAILBOX_H
+
+#include <uv.h>
+
+struct mail {
+    struct mail *next;
+};
+
+struct mailbox {
+    uv_async_t async;
+    uv_mutex_t mutex;
+    struct mail *first;
+    struct mail **last;
+    void (*receive)(struct mail *mail, void *arg);
+    void *arg;
+};
+
+/* On the receiving loop's thread, or before its thread runs. `receive` fires on the loop. */
+void mailbox_init(struct mailbox *box, uv_loop_t *loop,
+                  void (*receive)(struct mail *mail, void *arg), void *arg);
+/* Any thread. Ownership passes. */
+void mailbox_post(struct mailbox *box, struct mail *mail);
+/* The receiver's thread: hands out what is there. */
+void mailbox_drain(struct mailbox *box);
+/* The receiver's thread; nothing may be posted any more. */
+void mailbox_close(struct mailbox *box);
+
+#endif

@@ -1,0 +1,717 @@
+/* The coordinator: see run.h. One loop on the main thread that connects the parts:
+ *
+ *   lanes ──reports──► run_receive ──► rollout (pure) ──decisions──► journal, synced ──► lanes
+ *   build ──results──► lanes                    │
+ *   signals ─────────► rollout          every event ──► journal, view, observer
+ *
+ * Invariant: a grant is on disk before its lane sees it. Decisions are drained in batches: their
+ * events are written, synced once, and only then posted (struct posting).
+ */
+#include "core/run.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/base/text.h"
+#include "core/base/xalloc.h"
+#include "core/build.h"
+#include "core/host.h"
+#include "core/journal.h"
+#include "core/lane.h"
+#include "core/rollout.h"
+
+#define LEASE_MS  (2u * 60u * 1000u)
+#define LEAVE_MS  8000u
+#define LANES_MAX 4u
+#define TICK_MS   1000u
+
+struct run_host {
+    struct lane *lane;
+    struct elevation elevation;
+    char *path, *nonce; /* of what it wants */
+    bool released;
+};
+
+/* A decision that waits for the journal. */
+struct posting {
+    struct rollout_decision decision;
+    struct posting *next;
+};
+
+struct run {
+    const struct run_options *options;
+    uv_loop_t loop;
+    struct host_run shared;
+    char id[RUN_ID_SIZE];
+    char *who;
+    struct journal *journal;
+    struct view *view;
+    struct rollout *rollout;
+    struct lane *lanes[LANES_MAX];
+    uint32_t lane_count;
+    struct run_host *hosts;
+    size_t open_hosts;
+    struct mailbox reports;
+    struct transport *transport; /* for build hosts */
+    struct build *build;
+    bool build_done;
+    uint64_t seq;
+    uv_timer_t tick, display, leave;
+    uv_signal_t signals[2];
+    int signal; /* the first that came, or 0 */
+    int signal_count;
+    bool ended; /* ROLLOUT_END was seen, or the program leaves */
+    bool closing;
+    bool draining;        /* rollout decisions are being drained */
+    struct error failure; /* the program's own: the journal can't be written */
+};
+
+static uint64_t now_ms(void) {
+    return clock_now_ms(&clock_system);
+}
+
+/* ---- events ---- */
+
+static void fail_run(struct run *run, const struct error *error) {
+    if (run->failure.code != 0) {
+        return;
+    }
+    run->failure = *error;
+    rollout_control(run->rollout, ROLLOUT_CONTROL_DRAIN, SIZE_MAX, now_ms());
+}
+
+/* Takes the event: numbers it, writes it, folds it in, shows it, frees it. */
+static void publish(struct run *run, struct event *event, bool sync) {
+    struct error error = ERROR_INIT;
+    event->seq = ++run->seq;
+    event->run = xstrdup(run->id);
+    if (event->ts_ms == 0) {
+        event->ts_ms = clock_wall_ms(&clock_system);
+    }
+    if (journal_append(run->journal, event, sync, &error) != 0) {
+        fail_run(run, &error);
+    }
+    view_apply(run->view, event);
+    run->options->observer.event(event, run->view, run->options->observer.arg);
+    event_free(event);
+}
+
+static const struct inv_host *inv(const struct run *run, size_t host) {
+    return run->options->hosts[host];
+}
+
+static struct event *host_event(struct run *run, enum event_type type, size_t host) {
+    struct event *event = event_new(type);
+    event->host = xstrdup(inv(run, host)->name);
+    event->wave = (uint32_t)rollout_wave_of(run->rollout, host);
+    return event;
+}
+
+static void publish_log(struct run *run, size_t host, const char *stream, const char *line,
+                        size_t len) {
+    struct event *event =
+        host != SIZE_MAX ? host_event(run, EVENT_LOG, host) : event_new(EVENT_LOG);
+    event->stream = xstrdup(stream);
+    event->line = text_cleaned(line, len);
+    publish(run, event, false);
+}
+
+static void publish_start(struct run *run) {
+    const struct run_options *options = run->options;
+    struct event *event = event_new(EVENT_RUN_START);
+    event->fleet = xstrdup(options->inventory->name);
+    event->inventory = xstrdup(options->inventory->path);
+    event->rev = xstrdup(options->rev);
+    event->dirty = options->dirty;
+    event->action = options->action;
+    event->policy = xstrdup(options->policy_json);
+    event->wave_count = (uint32_t)rollout_wave_count(run->rollout);
+    event->host_count = options->host_count;
+    event->hosts = xcalloc(options->host_count, sizeof(*event->hosts));
+    for (size_t i = 0; i < options->host_count; i++) {
+        const struct inv_host *host = inv(run, i);
+        event->hosts[i].name = xstrdup(host->name);
+        event->hosts[i].wave = (uint32_t)rollout_wave_of(run->rollout, i);
+        event->hosts[i].address = xstrdup(host->address_count > 0 ? host->addresses[0].host : "");
+    }
+    publish(run, event, true);
+}
+
+static void publish_end(struct run *run, int exit_code) {
+    struct event *event = event_new(EVENT_RUN_END);
+    event->result = xstrdup(rollout_result(run->rollout, run->signal));
+    event->exit = exit_code;
+    for (int state = 0; state < HOST_STATE_COUNT; state++) {
+        event->counts[state] = (uint32_t)rollout_count(run->rollout, (enum host_state)state);
+    }
+    publish(run, event, true);
+}
+
+/* ---- decisions ---- */
+
+static void schedule_tick(struct run *run);
+static void end_run(struct run *run);
+
+static struct event *decision_event(struct run *run, const struct rollout_decision *decision) {
+    struct event *event = NULL;
+    struct run_host *host = &run->hosts[decision->host];
+    switch (decision->kind) {
+    case ROLLOUT_GRANT:
+        event = host_event(run, EVENT_GRANT, decision->host);
+        event->act = decision->act;
+        event->path = xstrdup(host->path != NULL ? host->path : "");
+        event->nonce = xstrdup(host->nonce != NULL ? host->nonce : "");
+        break;
+    case ROLLOUT_TAKE_BACK:
+        event = host_event(run, EVENT_GRANT, decision->host);
+        event->act = ACT_ROLLBACK;
+        event->path = xstrdup("");
+        break;
+    case ROLLOUT_WAVE_START:
+    case ROLLOUT_WAVE_END:
+        event = event_new(decision->kind == ROLLOUT_WAVE_START ? EVENT_WAVE_START : EVENT_WAVE_END);
+        event->wave = (uint32_t)decision->wave;
+        break;
+    case ROLLOUT_PAUSE:
+    case ROLLOUT_BAKE:
+    case ROLLOUT_STOP:
+        event = event_new(EVENT_PAUSE);
+        event->wave = (uint32_t)decision->wave;
+        event->reason = xstrdup(decision->kind == ROLLOUT_BAKE
+                                    ? "bake"
+                                    : (decision->reason != NULL ? decision->reason : "paused"));
+        break;
+    case ROLLOUT_LEAVE:
+    case ROLLOUT_SKIP:
+    case ROLLOUT_REPROBE:
+    case ROLLOUT_END:
+        break;
+    }
+    return event;
+}
+
+static void skip_host(struct run *run, const struct rollout_decision *decision) {
+    struct error error = ERROR_INIT;
+    const char *reason = decision->reason != NULL ? decision->reason : "stopped";
+    error_set(&error, FLEET_ERR_CANCELLED, reason, "%s",
+              strcmp(reason, "budget") == 0
+                  ? "not started: the run stopped before its turn; untouched"
+                  : "not started: the run was stopped; untouched");
+    lane_end(run->hosts[decision->host].lane, decision->host, HOST_SKIPPED, &error);
+}
+
+/* What a decision does, once it is on disk. */
+static void carry_out(struct run *run, const struct rollout_decision *decision) {
+    struct lane *lane = run->hosts[decision->host].lane;
+    switch (decision->kind) {
+    case ROLLOUT_GRANT:
+        lane_grant(lane, decision->host, decision->act);
+        break;
+    case ROLLOUT_LEAVE:
+        lane_leave(lane, decision->host);
+        break;
+    case ROLLOUT_TAKE_BACK:
+        lane_take_back(lane, decision->host);
+        break;
+    case ROLLOUT_SKIP:
+        skip_host(run, decision);
+        break;
+    case ROLLOUT_REPROBE:
+        lane_reprobe(lane, decision->host);
+        break;
+    case ROLLOUT_END:
+        end_run(run);
+        break;
+    case ROLLOUT_WAVE_START:
+    case ROLLOUT_WAVE_END:
+    case ROLLOUT_BAKE:
+    case ROLLOUT_PAUSE:
+    case ROLLOUT_STOP:
+        break;
+    }
+}
+
+static bool needs_sync(enum rollout_decision_kind kind) {
+    return kind == ROLLOUT_GRANT || kind == ROLLOUT_TAKE_BACK;
+}
+
+/* Nobody can promote a paused run where no person is there: it lets go and says how to go on. */
+static void pause_without_person(struct run *run) {
+    rollout_control(run->rollout, ROLLOUT_CONTROL_DRAIN, SIZE_MAX, now_ms());
+}
+
+static void drain_decisions(struct run *run) {
+    struct posting *first = NULL;
+    struct posting **last = &first;
+    struct rollout_decision decision;
+    bool sync = false;
+    if (run->draining) {
+        return;
+    }
+    run->draining = true;
+    while (rollout_next(run->rollout, &decision)) {
+        struct posting *posting = xcalloc(1, sizeof(*posting));
+        posting->decision = decision;
+        *last = posting;
+        last = &posting->next;
+        sync = sync || needs_sync(decision.kind);
+    }
+    /* The last granted event's write syncs all before it. */
+    struct posting *final = NULL;
+    for (struct posting *posting = first; posting != NULL; posting = posting->next) {
+        final = needs_sync(posting->decision.kind) ? posting : final;
+    }
+    for (struct posting *posting = first; posting != NULL; posting = posting->next) {
+        struct event *event = decision_event(run, &posting->decision);
+        if (event != NULL) {
+            publish(run, event, sync && posting == final);
+        }
+    }
+    while (first != NULL) {
+        struct posting *posting = first;
+        first = posting->next;
+        if (posting->decision.kind == ROLLOUT_PAUSE && !run->options->interactive) {
+            pause_without_person(run);
+        }
+        if (run->failure.code == 0 || !needs_sync(posting->decision.kind)) {
+            carry_out(run, &posting->decision);
+        }
+        free(posting);
+    }
+    run->draining = false;
+}
+
+/* After every input: decisions, until there are none. */
+static void decide(struct run *run) {
+    if (run->ended) {
+        return;
+    }
+    drain_decisions(run);
+    schedule_tick(run);
+}
+
+static void on_tick(uv_timer_t *timer) {
+    struct run *run = timer->data;
+    rollout_tick(run->rollout, now_ms());
+    decide(run);
+}
+
+static void schedule_tick(struct run *run) {
+    uint64_t at = rollout_next_tick_ms(run->rollout);
+    if (run->closing || at == UINT64_MAX) {
+        return;
+    }
+    uint64_t now = now_ms();
+    uv_timer_start(&run->tick, on_tick, at > now ? at - now : 0, 0);
+}
+
+static void on_display(uv_timer_t *timer) {
+    struct run *run = timer->data;
+    struct buf waiting = BUF_INIT;
+    rollout_waiting(run->rollout, now_ms(), &waiting);
+    run->options->observer.tick(run->view, clock_wall_ms(&clock_system), buf_text(&waiting),
+                                run->options->observer.arg);
+    buf_free(&waiting);
+}
+
+/* ---- ends ---- */
+
+static void on_leave(uv_timer_t *timer) {
+    struct run *run = timer->data;
+    run->closing = true;
+    uv_stop(&run->loop);
+}
+
+static void maybe_close(struct run *run) {
+    if (run->ended && run->open_hosts == 0 && (run->build == NULL || run->build_done)) {
+        run->closing = true;
+        uv_stop(&run->loop);
+    }
+}
+
+static void release_host(struct run *run, size_t host) {
+    if (!run->hosts[host].released) {
+        run->hosts[host].released = true;
+        lane_release(run->hosts[host].lane, host);
+    }
+}
+
+static void end_run(struct run *run) {
+    if (run->ended) {
+        return;
+    }
+    run->ended = true;
+    if (run->build != NULL && !run->build_done) {
+        build_cancel(run->build);
+    }
+    for (size_t i = 0; i < run->options->host_count; i++) {
+        release_host(run, i);
+    }
+    uv_timer_start(&run->leave, on_leave, run->signal != 0 ? LEAVE_MS : 2 * LEAVE_MS, 0);
+    maybe_close(run);
+}
+
+/* A healthy host is held where a later failure may still take it back. */
+static bool may_move_yet(const struct run *run, enum host_state state) {
+    const struct inv_run_policy *policy = &run->options->inventory->policy;
+    return state == HOST_HEALTHY &&
+           (policy->bake_ms > 0 || policy->on_failure == INV_ON_FAILURE_ROLLBACK_WAVE ||
+            policy->on_failure == INV_ON_FAILURE_ROLLBACK_ALL);
+}
+
+static bool is_end(const struct run *run, enum host_state state) {
+    bool stages =
+        run->options->action == ACTION_PUSH || run->options->action == ACTION_DRY_ACTIVATE;
+    return host_state_is_end(state) || (state == HOST_STAGED && stages);
+}
+
+/* ---- reports of the lanes ---- */
+
+static void take_event(struct run *run, struct lane_report *report) {
+    struct event *event = report->event;
+    report->event = NULL;
+    event->wave = (uint32_t)rollout_wave_of(run->rollout, report->host);
+    if (event->type != EVENT_HOST_STATE) {
+        publish(run, event, false);
+        return;
+    }
+    enum host_state to = event->to;
+    char *reason = xstrdup(event->reason);
+    publish(run, event, false);
+    rollout_moved(run->rollout, report->host, to, reason, now_ms());
+    free(reason);
+    bool staged_end = to == HOST_STAGED && is_end(run, to) && run->options->action == ACTION_PUSH;
+    if ((host_state_is_end(to) && !may_move_yet(run, to)) || staged_end) {
+        release_host(run, report->host);
+    }
+}
+
+static void take_wish(struct run *run, struct lane_report *report) {
+    struct run_host *host = &run->hosts[report->host];
+    free(host->path);
+    free(host->nonce);
+    host->path = report->path;
+    host->nonce = report->nonce;
+    report->path = NULL;
+    report->nonce = NULL;
+    rollout_wants(run->rollout, report->host, report->act, now_ms());
+}
+
+static void receive(struct mail *mail, void *arg) {
+    struct lane_report *report = container_of(mail, struct lane_report, mail);
+    struct run *run = arg;
+    switch (report->kind) {
+    case LANE_EVENT:
+        take_event(run, report);
+        break;
+    case LANE_WANTS:
+        take_wish(run, report);
+        break;
+    case LANE_UNHEALTHY_BEFORE:
+        rollout_unhealthy_before(run->rollout, report->host);
+        break;
+    case LANE_REPROBED:
+        rollout_reprobed(run->rollout, report->host, report->ok, now_ms());
+        break;
+    case LANE_CLOSED:
+        run->open_hosts--;
+        break;
+    }
+    lane_report_free(report);
+    decide(run);
+    maybe_close(run);
+}
+
+/* ---- build ---- */
+
+static const char *const build_names[] = {[BUILD_EVALUATING] = "evaluating",
+                                          [BUILD_BUILDING] = "building",
+                                          [BUILD_BUILT] = "built",
+                                          [BUILD_FAILED] = "failed"};
+
+static void on_build_state(size_t host, enum build_state state, const char *path, const char *drv,
+                           void *arg) {
+    struct run *run = arg;
+    struct event *event = host_event(run, EVENT_BUILD, host);
+    event->state = xstrdup(build_names[state]);
+    event->path = path != NULL ? xstrdup(path) : NULL;
+    event->drv = drv != NULL ? xstrdup(drv) : NULL;
+    publish(run, event, false);
+}
+
+static void on_build_log(size_t host, const char *line, size_t len, void *arg) {
+    publish_log(arg, host, "build", line, len);
+}
+
+static void on_built(size_t host, const struct build_result *result, void *arg) {
+    static const enum host_source_kind kinds[] = {[BUILD_SOURCE_LOCAL] = HOST_SOURCE_LOCAL,
+                                                  [BUILD_SOURCE_REMOTE] = HOST_SOURCE_REMOTE,
+                                                  [BUILD_SOURCE_TARGET] = HOST_SOURCE_TARGET};
+    struct run *run = arg;
+    struct host_source source = {.kind = kinds[result->source],
+                                 .remote = result->remote,
+                                 .remote_command = result->remote_command};
+    lane_desired(run->hosts[host].lane, host, result->path, &source);
+}
+
+static void on_build_failed(size_t host, const struct error *error, void *arg) {
+    struct run *run = arg;
+    if (error->code != FLEET_ERR_CANCELLED) {
+        lane_end(run->hosts[host].lane, host, HOST_FAILED, error);
+    }
+}
+
+static void on_build_done(void *arg) {
+    struct run *run = arg;
+    run->build_done = true;
+    maybe_close(run);
+}
+
+static const struct conn_spec *build_spec(const struct inv_host *host, void *arg) {
+    const struct run *run = arg;
+    return spec_of(run->options->specs, host);
+}
+
+static void start_build(struct run *run) {
+    static const struct build_handlers handlers = {.on_state = on_build_state,
+                                                   .on_log = on_build_log,
+                                                   .on_built = on_built,
+                                                   .on_failed = on_build_failed,
+                                                   .on_done = on_build_done};
+    const struct run_options *options = run->options;
+    struct build_options build = {.run_dir = journal_dir(run->journal),
+                                  .out_link = options->out_link,
+                                  .transport = run->transport,
+                                  .spec = build_spec,
+                                  .spec_arg = run};
+    run->build = build_start(&run->loop, options->inventory, options->hosts, options->host_count,
+                             &build, &handlers, run);
+}
+
+/* A rollback to a path needs no build: the hosts have it. */
+static void start_rollback(struct run *run) {
+    struct host_source source = {.kind = HOST_SOURCE_TARGET};
+    for (size_t i = 0; run->options->to_path != NULL && i < run->options->host_count; i++) {
+        lane_desired(run->hosts[i].lane, i, run->options->to_path, &source);
+    }
+}
+
+/* ---- signals ---- */
+
+static void on_signal(uv_signal_t *handle, int number) {
+    static const char first[] =
+        "interrupted: no more hosts are started, those under way are finished. "
+        "Once more to leave at once, with the guards armed";
+    static const char second[] =
+        "leaving: hosts under way go back by themselves unless `fleet resume` "
+        "takes them up";
+    struct run *run = handle->data;
+    run->signal_count++;
+    if (run->signal == 0) {
+        run->signal = number;
+    }
+    if (run->signal_count == 1) {
+        publish_log(run, SIZE_MAX, "fleet", first, sizeof(first) - 1);
+        rollout_control(run->rollout, ROLLOUT_CONTROL_DRAIN, SIZE_MAX, now_ms());
+        decide(run);
+    } else if (run->signal_count == 2) {
+        publish_log(run, SIZE_MAX, "fleet", second, sizeof(second) - 1);
+        end_run(run);
+    } else {
+        _exit(128 + run->signal);
+    }
+}
+
+/* ---- start and stop ---- */
+
+static char *who_am_i(void) {
+    char machine[256] = "";
+    const struct passwd *user = getpwuid(getuid());
+    gethostname(machine, sizeof(machine) - 1);
+    char *raw =
+        xasprintf("%s@%s pid %d", user != NULL ? user->pw_name : "?", machine, (int)getpid());
+    char *clean = text_cleaned(raw, strlen(raw));
+    free(raw);
+    return clean;
+}
+
+static uint32_t lanes_for(const struct run_options *options) {
+    uint32_t lanes = options->lanes;
+    if (lanes == 0) {
+        long cores = sysconf(_SC_NPROCESSORS_ONLN);
+        lanes = cores > 0 ? (uint32_t)cores : 1;
+    }
+    lanes = lanes > LANES_MAX ? LANES_MAX : lanes;
+    return lanes > options->host_count && options->host_count > 0 ? (uint32_t)options->host_count
+                                                                  : lanes;
+}
+
+static void init_loop(struct run *run) {
+    static const int numbers[] = {SIGINT, SIGTERM};
+    uv_timer_t *timers[] = {&run->tick, &run->display, &run->leave};
+    uv_loop_init(&run->loop);
+    mailbox_init(&run->reports, &run->loop, receive, run);
+    for (size_t i = 0; i < ARRAY_LEN(timers); i++) {
+        uv_timer_init(&run->loop, timers[i]);
+        timers[i]->data = run;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        uv_signal_init(&run->loop, &run->signals[i]);
+        run->signals[i].data = run;
+        uv_signal_start(&run->signals[i], on_signal, numbers[i]);
+    }
+    uv_timer_start(&run->display, on_display, TICK_MS, TICK_MS);
+    run->transport = transport_new(&run->loop, run->options->keyring);
+}
+
+static void close_loop(struct run *run) {
+    uv_timer_t *timers[] = {&run->tick, &run->display, &run->leave};
+    for (size_t i = 0; i < ARRAY_LEN(timers); i++) {
+        uv_close((uv_handle_t *)timers[i], NULL);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(run->signals); i++) {
+        uv_close((uv_handle_t *)&run->signals[i], NULL);
+    }
+    if (run->build != NULL) {
+        build_free(run->build);
+    }
+    mailbox_close(&run->reports);
+    uv_run(&run->loop, UV_RUN_DEFAULT);
+    transport_free(run->transport);
+    uv_run(&run->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&run->loop);
+}
+
+static void start_hosts(struct run *run) {
+    const struct run_options *options = run->options;
+    struct lane_options lane = {
+        .keyring = options->keyring, .reports = &run->reports, .transport = transport_new};
+    run->lane_count = lanes_for(options);
+    for (uint32_t i = 0; i < run->lane_count; i++) {
+        run->lanes[i] = lane_new(&lane);
+    }
+    for (size_t i = 0; i < options->host_count; i++) {
+        struct run_host *host = &run->hosts[i];
+        host->lane = run->lanes[i % run->lane_count];
+        struct host_plan plan = {.index = i,
+                                 .inv = inv(run, i),
+                                 .spec = spec_of(options->specs, inv(run, i)),
+                                 .elevation = host->elevation,
+                                 .wave = (uint32_t)rollout_wave_of(run->rollout, i),
+                                 .run = &run->shared,
+                                 .to_generation = options->to_generation};
+        lane_add(host->lane, &plan);
+        run->open_hosts++;
+    }
+}
+
+static int find_elevations(struct run *run, struct error *error) {
+    for (size_t i = 0; i < run->options->host_count; i++) {
+        int err = spec_elevation(run->options->specs, inv(run, i), &run->hosts[i].elevation, error);
+        if (err != 0) {
+            return err;
+        }
+    }
+    return 0;
+}
+
+static int prepare(struct run *run, struct error *error) {
+    const struct run_options *options = run->options;
+    struct rollout_plan plan = {.hosts = options->hosts,
+                                .host_count = options->host_count,
+                                .policy = &options->inventory->policy,
+                                .action = options->action,
+                                .seed = (uint64_t)clock_wall_ms(&clock_system)};
+    run->hosts = xcalloc(options->host_count, sizeof(*run->hosts));
+    int err = find_elevations(run, error);
+    if (err != 0) {
+        return err;
+    }
+    run_id_new(clock_wall_ms(&clock_system), run->id);
+    err = journal_create(options->state_dir, run->id, &run->journal, error);
+    if (err != 0) {
+        return err;
+    }
+    run->who = who_am_i();
+    run->shared = (struct host_run){.run = run->id,
+                                    .who = run->who,
+                                    .rev = options->rev,
+                                    .dirty = options->dirty,
+                                    .action = options->action,
+                                    .lease_ms = LEASE_MS,
+                                    .lock_timeout_ms = options->lock_timeout_ms};
+    run->rollout = rollout_new(&plan);
+    run->view = view_new();
+    return 0;
+}
+
+static void release(struct run *run) {
+    for (size_t i = 0; run->hosts != NULL && i < run->options->host_count; i++) {
+        free(run->hosts[i].path);
+        free(run->hosts[i].nonce);
+    }
+    free(run->hosts);
+    free(run->who);
+    if (run->rollout != NULL) {
+        rollout_free(run->rollout);
+        view_free(run->view);
+    }
+    if (run->journal != NULL) {
+        journal_close(run->journal);
+    }
+    free(run);
+}
+
+/* Everything between the first event and the last. */
+static int execute(struct run *run) {
+    init_loop(run);
+    publish_start(run);
+    start_hosts(run);
+    rollout_start(run->rollout, now_ms());
+    if (run->options->action == ACTION_ROLLBACK) {
+        start_rollback(run);
+    } else {
+        start_build(run);
+    }
+    decide(run);
+    uv_run(&run->loop, UV_RUN_DEFAULT);
+    bool all_closed = run->open_hosts == 0;
+    for (uint32_t i = 0; all_closed && i < run->lane_count; i++) {
+        lane_stop(run->lanes[i]);
+    }
+    int exit_code = rollout_exit_code(run->rollout, run->signal);
+    if (run->failure.code != 0 && exit_code != 4) {
+        exit_code = 1;
+    }
+    publish_end(run, exit_code);
+    if (all_closed) {
+        close_loop(run); /* else the process ends with the threads that didn't let go */
+    }
+    return exit_code;
+}
+
+int run_execute(const struct run_options *options, char *ret_run_id, struct error *error) {
+    struct run *run = xcalloc(1, sizeof(*run));
+    run->options = options;
+    int err = prepare(run, error);
+    if (err != 0) {
+        release(run);
+        return err == FLEET_ERR_USAGE ? 2 : 1;
+    }
+    if (ret_run_id != NULL) {
+        memcpy(ret_run_id, run->id, RUN_ID_SIZE);
+    }
+    int exit_code = execute(run);
+    if (run->failure.code != 0) {
+        *error = run->failure;
+    }
+    if (run->open_hosts == 0) {
+        release(run);
+    }
+    return exit_code;
+}
