@@ -131,7 +131,7 @@ const struct step_def host_steps[STEP_COUNT] = {
     [STEP_CONFIRM] = {"confirm", HOST_CONFIRMING, step_confirm, after_confirm, STEP_AWAIT_ROLLBACK,
                       false, TO(PROBE) | TO(AWAIT_ROLLBACK)},
     [STEP_PROBE] = {"probe", HOST_PROBING, step_probe, after_probing, STEP_AWAIT_ROLLBACK, true,
-                    TO(AWAIT_COMMIT) | TO(LEAVE) | TO(AWAIT_ROLLBACK)},
+                    TO(AWAIT_COMMIT) | TO(VERIFY) | TO(LEAVE) | TO(AWAIT_ROLLBACK)},
     [STEP_AWAIT_COMMIT] = {"await_commit", HOST_STATE_COUNT, step_await_commit, after_probing,
                            STEP_AWAIT_ROLLBACK, true, TO(COMMIT) | TO(AWAIT_ROLLBACK)},
     [STEP_COMMIT] = {"commit", HOST_COMMITTING, step_commit, after_commit, STEP_AWAIT_ROLLBACK,

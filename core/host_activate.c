@@ -146,6 +146,9 @@ void host_take_guard(struct host *host) {
         snprintf(host->state_line, sizeof(host->state_line), "%s", line);
         guard_state_parse(line, &host->guard);
     }
+    if (host_says(reply, "request", "lock-lost")) {
+        host->lock_lost = true;
+    }
     const char *text;
     for (size_t i = 0; (text = target_reply_nth(reply, "log", i)) != NULL; i++) {
         host_log(host, "activation", text, strlen(text));
@@ -236,10 +239,13 @@ enum step_result step_activate(struct host *host) {
         return activation_failed(host);
     case GUARD_INERT:
         return activation_inert(host);
+    case GUARD_COMMITTED:
+        host->unguarded = true;
+        host->guard_deadline_ms = 0;
+        return host->guard.why[0] != '\0' ? activation_failed(host) : host_go(host, STEP_CONFIRM);
     case GUARD_NONE:
     case GUARD_ACTIVATING:
     case GUARD_COMMITTING:
-    case GUARD_COMMITTED:
         break;
     }
     if (host_says(host->reply, "alive", "no") && host->guard.phase == GUARD_NONE) {
@@ -306,7 +312,7 @@ enum step_result step_confirm(struct host *host) {
     }
     if (host->fresh.failed) {
         host->fresh.failed = false;
-        if (host_now(host) >= host->guard_deadline_ms) {
+        if (host_now(host) >= host->guard_deadline_ms && !host->unguarded) {
             return host_failf(host, FLEET_ERR_TIMEOUT, "confirm-timeout",
                               "no new connection within confirm_timeout: %.600s",
                               host->fresh.error.message);
@@ -318,6 +324,10 @@ enum step_result step_confirm(struct host *host) {
         link_open(&host->fresh);
         return STEP_AGAIN;
     }
+    if (host->fresh.state == LINK_UP && host->unguarded) {
+        swap_links(host);
+        return host_go(host, STEP_PROBE);
+    }
     if (host->fresh.state == LINK_UP && host_op_begin(host)) {
         struct target_lock lock = host_target_lock(host);
         target_guard_request(host->fresh.shell, TARGET_RENEW, host->nonce, &lock, host_on_reply,
@@ -327,6 +337,13 @@ enum step_result step_confirm(struct host *host) {
 }
 
 /* ---- probing ---- */
+
+/* Nothing is committed under somebody else's lock; an abort may always be sent. */
+static enum step_result lock_was_lost(struct host *host) {
+    return host_failf(host, FLEET_ERR_LOCKED, "lock-lost",
+                      "another run took the lock over while this one was away; the new system was "
+                      "not committed");
+}
 
 /* Renews the guard's deadline (and the lock) at a third of it. FAILED when the guard has gone back
  * by itself; otherwise AGAIN. */
@@ -339,6 +356,9 @@ static enum step_result renew(struct host *host) {
         host_take_guard(host);
         if (guard_gave_up(host)) {
             return activation_failed(host);
+        }
+        if (host->lock_lost) {
+            return lock_was_lost(host);
         }
         if (host->guard.phase != GUARD_ACTIVE) {
             return host_failf(
@@ -367,8 +387,11 @@ enum step_result step_probe(struct host *host) {
         struct error why = host->error;
         return host_fail(host, &why);
     }
-    if (renew(host) == STEP_FAILED) {
+    if (!host->unguarded && renew(host) == STEP_FAILED) {
         return STEP_FAILED;
+    }
+    if (host->unguarded && host->health_ok) {
+        return host_go(host, STEP_VERIFY);
     }
     if (!host->health_ok || (host->op_started && !host->op_done)) {
         return STEP_AGAIN; /* a renewal under way is waited for: its answer may be that it is over */
@@ -407,6 +430,9 @@ enum step_result step_commit(struct host *host) {
     }
     if (host->guard.phase == GUARD_COMMITTED) {
         return host_go(host, STEP_VERIFY);
+    }
+    if (host->lock_lost) {
+        return lock_was_lost(host);
     }
     if (guard_gave_up(host)) {
         return host_failf(

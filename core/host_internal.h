@@ -124,6 +124,7 @@ struct host {
     /* Going there. */
     char lock_id[33];
     bool locked, lock_lost;
+    bool unguarded; /* `rollback: false`: committed before it was activated, nothing to renew */
     uint64_t lock_wait_until_ms;
     struct copy_job *copy;
     uint64_t copy_tries;
