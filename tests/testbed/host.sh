@@ -52,6 +52,7 @@ host_make_identity() {
     upper=$dir/upper
     tr -d - </proc/sys/kernel/random/uuid >"$upper/etc/machine-id"
     cat "$dir/name" >"$upper/etc/hostname"
+    echo "127.0.1.1 $(cat "$dir/name")" >>"$upper/etc/hosts"
     host_address "$1" >"$upper/etc/fleet-testbed/address"
     ssh-keygen -q -t ed25519 -N '' -C "$(cat "$dir/name")" -f "$upper/etc/ssh/ssh_host_ed25519_key"
     echo "ListenAddress $(host_address "$1")" >>"$upper/etc/ssh/sshd_config"
@@ -152,6 +153,16 @@ host_is_up() {
     fi
 }
 
+# Of the caller's descriptors only the first three are passed on to what stays: bats and others
+# wait until each holder of theirs has ended.
+host_close_descriptors() {
+    local fd
+    for fd in /proc/self/fd/*; do
+        fd=${fd##*/}
+        [ "$fd" -le 2 ] || eval "exec $fd>&-" 2>/dev/null || true
+    done
+}
+
 # Returns at once; host_wait waits until it is up.
 host_start() {
     local i=$1 dir group= space=
@@ -162,14 +173,8 @@ host_start() {
         space=$(cat "$dir/net")
         ip -n "$space" link set host0 up
     fi
-    # Of the caller's descriptors only these three are passed on: bats and others wait until each
-    # holder of theirs has ended.
     (
-        local fd
-        for fd in /proc/self/fd/*; do
-            fd=${fd##*/}
-            [ "$fd" -le 2 ] || eval "exec $fd>&-" 2>/dev/null || true
-        done
+        host_close_descriptors
         exec setsid unshare -m "$here/host/launch" "$dir" "$(cat "$dir/kind")" "$group" \
             "ftb$slot-$i" "$space" </dev/null >>"$dir/console.log" 2>&1
     ) &
@@ -259,7 +264,9 @@ host_fill() { # number, boot|run|nix
     nix)
         [ -f "$(host_dir "$1")/nix.img" ] ||
             die "fill nix: h$1's /nix is this machine's own disk; make the host with --flavour small-nix"
+        # Nix's database needs a little room, or nothing there can even be read; no file has any.
         host_fill_folder "$1" /nix
+        host_ssh "$1" "truncate -s -1M /nix/.testbed-fill"
         ;;
     *) die "fill: boot, run or nix" ;;
     esac

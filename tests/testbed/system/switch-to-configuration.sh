@@ -181,6 +181,8 @@ if has_systemd; then
     # is started again below, fails again, and makes the exit code 4.
     systemctl reset-failed 2>/dev/null
     systemctl daemon-reload 9>&- || status=3
+else
+    $plain reset-failed
 fi
 if [ -n "$to_reload" ]; then
     say "reloading the following units: $(commas $to_reload)"
