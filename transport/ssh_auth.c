@@ -1,0 +1,222 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/text.h"
+#include "core/base/xalloc.h"
+#include "transport/private_key.h"
+#include "transport/ssh_session.h"
+#include "transport/ssh_wire.h"
+
+/* A touch or a PIN takes a person; sshd's LoginGraceTime is 120 s. */
+enum {
+    AGENT_TIMEOUT_MS = 100000,
+    MSG_USERAUTH_REQUEST = 50
+};
+
+bool ssh_auth_waits_for_agent(const struct ssh_session *session) {
+    return session->auth.signature != NULL && !session->auth.signature_done;
+}
+
+void ssh_auth_release(struct ssh_session *session) {
+    struct ssh_auth *auth = &session->auth;
+    if (auth->signature != NULL) {
+        if (auth->signature_done) {
+            ssh_signature_free(auth->signature);
+        } else {
+            auth->signature->session = NULL;
+            keyring_cancel(session->engine->keyring, auth->signature);
+        }
+    }
+    free(auth->identities);
+    buf_free(&auth->tried);
+    *auth = (struct ssh_auth){0};
+}
+
+/* On the agent's thread: hands the answer to the engine's. */
+static void on_signed(struct ssh_signature *signature) {
+    struct ssh_engine *engine = signature->engine;
+    uv_mutex_lock(&engine->signed_mutex);
+    signature->next = engine->signed_list;
+    engine->signed_list = signature;
+    uv_async_send(&engine->signed_async);
+    uv_mutex_unlock(&engine->signed_mutex);
+}
+
+void ssh_auth_signed(struct ssh_signature *signature) {
+    struct ssh_session *session = signature->session;
+    if (session == NULL) {
+        ssh_signature_free(signature);
+        return;
+    }
+    session->auth.signature_done = true;
+    ssh_connect_arm(session, session->spec->connect_timeout_ms);
+    ssh_engine_kick(session->engine, session);
+}
+
+/* The algorithm inside the bytes that are to be signed (RFC 4252, section 7). */
+static struct ssh_bytes find_algorithm(const uint8_t *data, size_t len) {
+    struct ssh_reader reader = {data, len, false};
+    ssh_read_string(&reader); /* session identifier */
+    uint8_t type = ssh_read_u8(&reader);
+    ssh_read_string(&reader); /* user */
+    ssh_read_string(&reader); /* service */
+    ssh_read_string(&reader); /* "publickey" */
+    ssh_read_u8(&reader);
+    struct ssh_bytes algorithm = ssh_read_string(&reader);
+    if (reader.bad || type != MSG_USERAUTH_REQUEST) {
+        return (struct ssh_bytes){(const uint8_t *)"", 0};
+    }
+    return algorithm;
+}
+
+static void ask_agent(struct ssh_session *session, const struct identity *identity,
+                      struct ssh_bytes algorithm, const uint8_t *data, size_t len) {
+    struct ssh_signature *signature = xcalloc(1, sizeof(*signature));
+    signature->identity = identity;
+    signature->algorithm = xmemdup(algorithm.data, algorithm.len);
+    signature->algorithm_len = algorithm.len;
+    signature->data = xmemdup(data, len);
+    signature->data_len = len;
+    signature->timeout_ms = AGENT_TIMEOUT_MS;
+    signature->on_signed = on_signed;
+    signature->engine = session->engine;
+    signature->session = session;
+    session->auth.signature = signature;
+    session->auth.signature_done = false;
+    ssh_engine_await_signature(session->engine);
+    /* The agent's time is a person's, not the host's. */
+    ssh_connect_arm(session, AGENT_TIMEOUT_MS + session->spec->connect_timeout_ms);
+    keyring_sign(session->engine->keyring, signature);
+}
+
+static int fetch_signature(struct ssh_session *session, unsigned char **sig, size_t *sig_len) {
+    struct ssh_signature *signature = session->auth.signature;
+    if (!session->auth.signature_done) {
+        return LIBSSH2_ERROR_EAGAIN;
+    }
+    session->auth.signature = NULL;
+    int rc = -1;
+    if (signature->result != NULL) {
+        *sig = signature->result;
+        *sig_len = signature->result_len;
+        signature->result = NULL;
+        rc = 0;
+    } else if (session->handlers.on_notice != NULL) {
+        session->handlers.on_notice(signature->error.message, session->arg);
+    }
+    ssh_signature_free(signature);
+    return rc;
+}
+
+/* libssh2 asks for a signature, again and again until it is there. */
+static int on_sign(LIBSSH2_SESSION *ssh, unsigned char **sig, size_t *sig_len,
+                   const unsigned char *data, size_t data_len, void **abstract) {
+    struct ssh_session *session = *abstract;
+    (void)ssh;
+    const struct identity *identity = session->auth.identities[session->auth.current];
+    if (session->auth.signature != NULL) {
+        return fetch_signature(session, sig, sig_len);
+    }
+    struct ssh_bytes algorithm = find_algorithm(data, data_len);
+    if (identity->key != NULL) {
+        return private_key_sign(identity->key, algorithm.data, algorithm.len, data, data_len, sig,
+                                sig_len);
+    }
+    ask_agent(session, identity, algorithm, data, data_len);
+    return LIBSSH2_ERROR_EAGAIN;
+}
+
+static void set_auth_error(struct ssh_session *session, const char *methods, struct error *error) {
+    struct ssh_auth *auth = &session->auth;
+    const char *notes = keyring_notes(session->engine->keyring);
+    struct buf text = BUF_INIT;
+    if (auth->tried.len > 0) {
+        buf_printf(&text, "tried %s", buf_text(&auth->tried));
+    } else {
+        buf_add_text(&text, "there was no key to try: name one with identity_file, or add one to "
+                            "the agent");
+    }
+    if (methods != NULL) {
+        AUTO_FREE char *cleaned = text_cleaned(methods, strlen(methods));
+        buf_printf(&text, "; the server would take %s", cleaned);
+    }
+    if (notes[0] != '\0') {
+        buf_printf(&text, "; %s", notes);
+    }
+    error_set(error, FLEET_ERR_UNREACHABLE, "auth-failed", "%s accepts no key for %s@%s: %s",
+              session->spec->name, session->spec->user, ssh_session_address(session)->host,
+              buf_text(&text));
+    buf_free(&text);
+}
+
+static void fail_auth(struct ssh_session *session, const char *methods) {
+    struct error error;
+    set_auth_error(session, methods, &error);
+    ssh_session_fail_address(session, &error);
+}
+
+/* All keys were refused: what would the server take? */
+static void ask_methods(struct ssh_session *session) {
+    const char *user = session->spec->user;
+    const char *methods = libssh2_userauth_list(session->ssh, user, (unsigned)strlen(user));
+    if (methods == NULL) {
+        if (libssh2_userauth_authenticated(session->ssh)) {
+            session->state = SSH_READY;
+            return;
+        }
+        if (libssh2_session_last_errno(session->ssh) == LIBSSH2_ERROR_EAGAIN) {
+            return;
+        }
+    }
+    fail_auth(session, methods);
+}
+
+static bool is_broken(int rc) {
+    return rc == LIBSSH2_ERROR_SOCKET_DISCONNECT || rc == LIBSSH2_ERROR_SOCKET_RECV ||
+           rc == LIBSSH2_ERROR_SOCKET_SEND;
+}
+
+static void add_tried(struct ssh_auth *auth) {
+    buf_printf(&auth->tried, "%s%s", auth->tried.len > 0 ? ", " : "",
+               auth->identities[auth->current]->label);
+}
+
+/* Offers the current key. True when the next one is to be offered. */
+static bool offer_key(struct ssh_session *session) {
+    struct ssh_auth *auth = &session->auth;
+    const struct identity *identity = auth->identities[auth->current];
+    int rc = libssh2_userauth_publickey(session->ssh, session->spec->user, identity->blob,
+                                        identity->blob_len, on_sign, &(void *){session});
+    if (rc == LIBSSH2_ERROR_EAGAIN || session->state != SSH_AUTHENTICATING) {
+        return false;
+    }
+    if (rc == 0) {
+        ssh_auth_release(session);
+        session->state = SSH_READY;
+        return false;
+    }
+    add_tried(auth);
+    if (is_broken(rc) || libssh2_session_last_errno(session->ssh) == LIBSSH2_ERROR_SOCKET_RECV) {
+        fail_auth(session, NULL);
+        return false;
+    }
+    auth->current++;
+    return true;
+}
+
+void ssh_auth_step(struct ssh_session *session) {
+    struct ssh_auth *auth = &session->auth;
+    if (auth->identities == NULL) {
+        auth->identities =
+            keyring_identities(session->engine->keyring, session->spec, &auth->count);
+    }
+    while (session->state == SSH_AUTHENTICATING && auth->identities != NULL &&
+           auth->current < auth->count) {
+        if (!offer_key(session)) {
+            return;
+        }
+    }
+    if (session->state == SSH_AUTHENTICATING && auth->identities != NULL) {
+        ask_methods(session);
+    }
+}

@@ -1,0 +1,270 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/text.h"
+#include "core/base/xalloc.h"
+#include "transport/host_key_check.h"
+#include "transport/ssh_session.h"
+#include "transport/ssh_wire.h"
+
+/* What we offer, best first. curve25519 takes the least CPU (10 ms a login with OpenSSH's client,
+ * where its default, sntrup761, takes 75; libssh2 has no sntrup761). No SHA-1 anywhere. The
+ * order of the ciphers is what tests/bench/ssh_ciphers measured in CPU a GB. */
+static const struct preference {
+    int method;
+    enum ssh_kex_list list;
+    const char *what;
+    const char *names;
+} preferences[] = {
+    {LIBSSH2_METHOD_KEX, SSH_KEX_METHODS, "key exchange",
+     "curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,ecdh-sha2-nistp384,"
+     "ecdh-sha2-nistp521,diffie-hellman-group16-sha512,diffie-hellman-group18-sha512,"
+     "diffie-hellman-group14-sha256,diffie-hellman-group-exchange-sha256"},
+    {LIBSSH2_METHOD_CRYPT_CS, SSH_KEX_CIPHERS, "cipher",
+     "chacha20-poly1305@openssh.com,aes128-ctr,aes128-gcm@openssh.com,aes256-ctr,"
+     "aes256-gcm@openssh.com,aes192-ctr"},
+    {LIBSSH2_METHOD_CRYPT_SC, SSH_KEX_CIPHERS_BACK, "cipher",
+     "chacha20-poly1305@openssh.com,aes128-ctr,aes128-gcm@openssh.com,aes256-ctr,"
+     "aes256-gcm@openssh.com,aes192-ctr"},
+    {LIBSSH2_METHOD_MAC_CS, SSH_KEX_MACS, "MAC",
+     "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,hmac-sha2-256,hmac-sha2-512"},
+    {LIBSSH2_METHOD_MAC_SC, SSH_KEX_MACS_BACK, "MAC",
+     "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,hmac-sha2-256,hmac-sha2-512"},
+};
+
+static void on_link_connected(void *arg);
+static void on_link_failed(const struct error *error, void *arg);
+static void on_link_io(void *arg);
+
+static const struct ssh_link_handlers link_handlers = {
+    .on_connected = on_link_connected,
+    .on_failed = on_link_failed,
+    .on_io = on_link_io,
+};
+
+static void on_attempt_timeout(uv_timer_t *timer) {
+    struct ssh_session *session = container_of(timer, struct ssh_session, timer);
+    const struct conn_address *address = ssh_session_address(session);
+    static const char *const phases[] = {
+        [SSH_CONNECTING] = "the TCP connection was not made",
+        [SSH_HANDSHAKE] = "it accepted the connection and then did not finish the handshake",
+        [SSH_AUTHENTICATING] = "the login was not finished",
+        [SSH_READY] = "",
+        [SSH_FAILED] = "",
+        [SSH_CLOSED] = "",
+    };
+    struct error error;
+    error_set(&error, FLEET_ERR_TIMEOUT, "connect-timeout",
+              "%s port %d did not answer within %llu s (%s): is it overloaded, or is something "
+              "other than sshd there?",
+              address->host, address->port,
+              (unsigned long long)(session->spec->connect_timeout_ms / 1000),
+              phases[session->state]);
+    ssh_session_fail_address(session, &error);
+}
+
+void ssh_connect_arm(struct ssh_session *session, uint64_t timeout_ms) {
+    session->deadline_ms = uv_now(session->engine->loop) + timeout_ms;
+    uv_timer_start(&session->timer, on_attempt_timeout, timeout_ms, 0);
+}
+
+void ssh_connect_start(struct ssh_session *session) {
+    session->state = SSH_CONNECTING;
+    if (session->spec->jump != NULL) {
+        session->jump = ssh_jump_join(session, session->spec->jump);
+        ssh_engine_kick(session->engine, session);
+        return;
+    }
+    uint64_t timeout_ms = session->spec->connect_timeout_ms;
+    session->link = ssh_link_tcp(session->engine->loop, ssh_session_address(session), timeout_ms,
+                                 &link_handlers, session);
+    /* The link watches its own time while it connects; a little more, so that it may speak. */
+    ssh_connect_arm(session, timeout_ms + 50);
+}
+
+void ssh_connect_step(struct ssh_session *session) {
+    if (session->jump == NULL || session->link != NULL) {
+        return;
+    }
+    switch (ssh_jump_state(session->jump)) {
+    case SSH_JUMP_CONNECTING:
+        return;
+    case SSH_JUMP_FAILED: {
+        struct error error = *ssh_jump_error(session->jump);
+        error_wrap(&error, "jump host %s", session->spec->jump->name);
+        error.code = error.code == FLEET_ERR_LOST ? FLEET_ERR_UNREACHABLE : error.code;
+        ssh_session_fail_address(session, &error);
+        return;
+    }
+    case SSH_JUMP_READY:
+        session->link = ssh_link_tunnel(session->engine->loop, ssh_jump_conn(session->jump),
+                                        ssh_session_address(session), &link_handlers, session);
+        ssh_connect_arm(session, session->spec->connect_timeout_ms);
+    }
+}
+
+static ssize_t on_recv(libssh2_socket_t socket, void *buffer, size_t length, int flags,
+                       void **abstract) {
+    struct ssh_session *session = *abstract;
+    (void)socket;
+    (void)flags;
+    if (session->link == NULL) {
+        return -EPIPE;
+    }
+    ssize_t got = ssh_link_recv(session->link, buffer, length);
+    if (got > 0) {
+        session->last_heard_ms = uv_now(session->engine->loop);
+        session->keepalives = 0;
+        ssh_kexinit_feed(&session->kexinit, buffer, (size_t)got);
+    }
+    return got;
+}
+
+static ssize_t on_send(libssh2_socket_t socket, const void *buffer, size_t length, int flags,
+                       void **abstract) {
+    struct ssh_session *session = *abstract;
+    (void)socket;
+    (void)flags;
+    return session->link != NULL ? ssh_link_send(session->link, buffer, length) : -EPIPE;
+}
+
+static void set_preferences(struct ssh_session *session) {
+    for (size_t i = 0; i < ARRAY_LEN(preferences); i++) {
+        libssh2_session_method_pref(session->ssh, preferences[i].method, preferences[i].names);
+    }
+    struct buf order = BUF_INIT;
+    host_key_algorithms(session->engine->known_hosts, session->spec, ssh_session_address(session),
+                        &order);
+    session->host_key_order = buf_take(&order);
+    libssh2_session_method_pref(session->ssh, LIBSSH2_METHOD_HOSTKEY, session->host_key_order);
+}
+
+static void on_link_connected(void *arg) {
+    struct ssh_session *session = arg;
+    session->ssh = libssh2_session_init_ex(NULL, NULL, NULL, session);
+    if (session->ssh == NULL) {
+        abort(); /* out of memory, fatal as everywhere */
+    }
+    libssh2_session_set_blocking(session->ssh, 0);
+    libssh2_session_callback_set2(session->ssh, LIBSSH2_CALLBACK_RECV,
+                                  (libssh2_cb_generic *)(void (*)(void))on_recv);
+    libssh2_session_callback_set2(session->ssh, LIBSSH2_CALLBACK_SEND,
+                                  (libssh2_cb_generic *)(void (*)(void))on_send);
+    set_preferences(session);
+    session->kexinit = (struct ssh_kexinit){0};
+    session->state = SSH_HANDSHAKE;
+    ssh_session_drive(session);
+}
+
+static void on_link_failed(const struct error *error, void *arg) {
+    ssh_session_fail_address(arg, error);
+}
+
+static void on_link_io(void *arg) {
+    struct ssh_session *session = arg;
+    /* A tunnel's bytes come from inside the jump session's own turn. */
+    if (session->jump != NULL) {
+        ssh_engine_kick(session->engine, session);
+    } else {
+        ssh_session_drive(session);
+    }
+}
+
+/* The first kind of algorithm that both sides have none of in common, or NULL. */
+static const struct preference *find_disagreement(const struct ssh_session *session) {
+    for (size_t i = 0; session->kexinit.parsed && i < ARRAY_LEN(preferences); i++) {
+        const struct preference *wish = &preferences[i];
+        if (!ssh_kexinit_agrees(&session->kexinit, wish->list, wish->names)) {
+            return wish;
+        }
+    }
+    return NULL;
+}
+
+static void set_handshake_error(struct ssh_session *session, int rc, struct error *error) {
+    const struct conn_address *address = ssh_session_address(session);
+    const struct ssh_kexinit *kexinit = &session->kexinit;
+    const struct preference *wish = find_disagreement(session);
+    const struct error *from_link = ssh_link_error(session->link);
+    if (from_link != NULL) {
+        *error = *from_link;
+        error->code = FLEET_ERR_UNREACHABLE;
+    } else if (wish != NULL) {
+        error_set(error, FLEET_ERR_UNREACHABLE, "no-common-algorithm",
+                  "%s port %d and fleet have no %s algorithm in common: it offers %s; fleet has %s",
+                  address->host, address->port, wish->what, kexinit->lists[wish->list],
+                  wish->names);
+    } else if (kexinit->parsed &&
+               !ssh_kexinit_agrees(kexinit, SSH_KEX_HOST_KEYS, session->host_key_order)) {
+        error_set(error, FLEET_ERR_UNREACHABLE, "no-common-algorithm",
+                  "%s port %d and fleet have no host key algorithm in common: it offers %s; fleet "
+                  "has %s",
+                  address->host, address->port, kexinit->lists[SSH_KEX_HOST_KEYS],
+                  session->host_key_order);
+    } else if (rc == LIBSSH2_ERROR_BANNER_RECV || kexinit->seen.len > 0) {
+        AUTO_FREE char *seen = text_cleaned(buf_text(&kexinit->seen), kexinit->seen.len);
+        error_set(error, FLEET_ERR_UNREACHABLE, "not-ssh",
+                  "%s port %d does not speak SSH (it said \"%.80s\"): is the port right?",
+                  address->host, address->port, seen);
+    } else if (rc == LIBSSH2_ERROR_SOCKET_DISCONNECT || rc == LIBSSH2_ERROR_SOCKET_RECV ||
+               rc == LIBSSH2_ERROR_SOCKET_SEND) {
+        error_set(error, FLEET_ERR_UNREACHABLE, "connection-closed",
+                  "%s port %d closed the connection during the handshake: sshd may be at its "
+                  "MaxStartups, or refuse this address",
+                  address->host, address->port);
+    } else {
+        error_set(error, FLEET_ERR_UNREACHABLE, "handshake-failed",
+                  "the SSH handshake with %s port %d failed: %s (%d)", address->host, address->port,
+                  ssh_session_words(session), rc);
+    }
+}
+
+void ssh_connect_handshake(struct ssh_session *session) {
+    int fd = ssh_link_fd(session->link);
+    struct error error = ERROR_INIT;
+    int rc =
+        libssh2_session_handshake(session->ssh, fd >= 0 ? fd : session->engine->nonblocking_fd);
+    if (rc == LIBSSH2_ERROR_EAGAIN) {
+        return;
+    }
+    if (rc != 0) {
+        set_handshake_error(session, rc, &error);
+        ssh_session_fail_address(session, &error);
+        return;
+    }
+    ssh_kexinit_release(&session->kexinit);
+    size_t len = 0;
+    int type = 0;
+    const char *blob = libssh2_session_hostkey(session->ssh, &len, &type);
+    rc = host_key_verify(session->engine->known_hosts, session->spec, ssh_session_address(session),
+                         (const uint8_t *)blob, len, &error);
+    if (rc != 0) {
+        ssh_session_fail_address(session, &error);
+        return;
+    }
+    session->state = SSH_AUTHENTICATING;
+}
+
+/* With the link gone first, libssh2's sends and receives fail at once, so that freeing its session
+ * and channels never waits. */
+void ssh_connect_release(struct ssh_session *session) {
+    ssh_auth_release(session);
+    if (session->link != NULL) {
+        ssh_link_close(session->link);
+        session->link = NULL;
+    }
+    if (session->ssh != NULL) {
+        libssh2_session_free(session->ssh);
+        session->ssh = NULL;
+        session->spare = NULL;
+    }
+    if (session->jump != NULL) {
+        ssh_jump_leave(session->jump, session);
+        session->jump = NULL;
+    }
+    ssh_kexinit_release(&session->kexinit);
+    free(session->host_key_order);
+    session->host_key_order = NULL;
+    uv_timer_stop(&session->timer);
+}

@@ -1,0 +1,122 @@
+#include "transport/ssh_kexinit.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/text.h"
+#include "core/base/xalloc.h"
+#include "transport/ssh_wire.h"
+
+enum {
+    SEEN_MAX = 64 * 1024,
+    PACKET_MAX = 35000,
+    MSG_KEXINIT = 20,
+    COOKIE = 16
+};
+
+/* Where the binary packets begin: after the line "SSH-...". 0 while it is not whole. */
+static size_t find_packets(const struct buf *seen) {
+    const char *line = seen->data;
+    const char *end = seen->data + seen->len;
+    while (line < end) {
+        const char *newline = memchr(line, '\n', (size_t)(end - line));
+        if (newline == NULL) {
+            return 0;
+        }
+        if (newline - line >= 4 && memcmp(line, "SSH-", 4) == 0) {
+            return (size_t)(newline + 1 - seen->data);
+        }
+        line = newline + 1;
+    }
+    return 0;
+}
+
+static void parse(struct ssh_kexinit *kexinit, struct ssh_reader reader) {
+    ssh_read_u8(&reader); /* padding length */
+    if (ssh_read_u8(&reader) != MSG_KEXINIT) {
+        return;
+    }
+    for (int i = 0; i < COOKIE; i++) {
+        ssh_read_u8(&reader);
+    }
+    struct ssh_bytes lists[SSH_KEX_LISTS];
+    for (int i = 0; i < SSH_KEX_LISTS; i++) {
+        lists[i] = ssh_read_string(&reader);
+    }
+    if (reader.bad) {
+        return;
+    }
+    for (int i = 0; i < SSH_KEX_LISTS; i++) {
+        kexinit->lists[i] = text_cleaned((const char *)lists[i].data, lists[i].len);
+    }
+    kexinit->parsed = true;
+}
+
+static void try_parse(struct ssh_kexinit *kexinit) {
+    size_t start = find_packets(&kexinit->seen);
+    if (start == 0 || kexinit->seen.len - start < 4) {
+        return;
+    }
+    struct ssh_reader reader = {(const uint8_t *)kexinit->seen.data + start,
+                                kexinit->seen.len - start, false};
+    uint32_t len = ssh_read_u32(&reader);
+    if (len > PACKET_MAX) {
+        kexinit->done = true;
+        return;
+    }
+    if (reader.len < len) {
+        return;
+    }
+    reader.len = len;
+    parse(kexinit, reader);
+    kexinit->done = true;
+}
+
+void ssh_kexinit_feed(struct ssh_kexinit *kexinit, const void *data, size_t len) {
+    if (kexinit->done) {
+        return;
+    }
+    buf_add(&kexinit->seen, data, len);
+    /* The banner comes byte by byte; nothing can be whole before its newline. */
+    if (len > 1 || ((const char *)data)[0] == '\n') {
+        try_parse(kexinit);
+    }
+    if (kexinit->seen.len > SEEN_MAX) {
+        kexinit->done = true;
+    }
+    if (kexinit->done) {
+        buf_free(&kexinit->seen);
+    }
+}
+
+static bool list_has(const char *list, const char *name, size_t len) {
+    for (const char *at = list; *at != '\0';) {
+        size_t part = strcspn(at, ",");
+        if (part == len && memcmp(at, name, len) == 0) {
+            return true;
+        }
+        at += part + (at[part] == ',' ? 1 : 0);
+    }
+    return false;
+}
+
+bool ssh_kexinit_agrees(const struct ssh_kexinit *kexinit, enum ssh_kex_list list,
+                        const char *ours) {
+    for (const char *at = ours; *at != '\0';) {
+        size_t len = strcspn(at, ",");
+        if (list_has(kexinit->lists[list], at, len)) {
+            return true;
+        }
+        at += len + (at[len] == ',' ? 1 : 0);
+    }
+    return false;
+}
+
+void ssh_kexinit_release(struct ssh_kexinit *kexinit) {
+    for (int i = 0; i < SSH_KEX_LISTS; i++) {
+        free(kexinit->lists[i]);
+    }
+    buf_free(&kexinit->seen);
+    *kexinit = (struct ssh_kexinit){.done = true};
+}
