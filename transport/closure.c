@@ -22,9 +22,10 @@ struct entry {
 
 /* The closure as handed out, with its memory. */
 struct kept_closure {
-    struct closure closure;
+    struct closure closure; /* first */
     char *top;
     const struct path_info **paths;
+    uint32_t *indices; /* of `paths`, ascending */
     struct kept_closure *next;
 };
 
@@ -60,6 +61,7 @@ void path_registry_free(struct path_registry *registry) {
         registry->closures = kept->next;
         free(kept->top);
         free(kept->paths);
+        free(kept->indices);
         free(kept);
     }
     free(registry->slots);
@@ -237,27 +239,34 @@ static int by_index(const void *a, const void *b) {
     return (left > right) - (left < right);
 }
 
+const uint32_t *path_registry_indices(const struct closure *closure) {
+    return ((const struct kept_closure *)(const void *)closure)->indices;
+}
+
 /* Sorts the paths' indices and makes the closure of what is left after duplicates. */
 static struct kept_closure *keep(struct path_registry *registry, const char *top,
                                  char *const *paths, size_t count) {
-    AUTO_FREE uint32_t *indices = xcalloc(count > 0 ? count : 1, sizeof(uint32_t));
-    for (size_t i = 0; i < count; i++) {
-        indices[i] = path_registry_find(registry, paths[i]);
-    }
-    qsort(indices, count, sizeof(uint32_t), by_index);
     struct kept_closure *kept = xcalloc(1, sizeof(*kept));
-    kept->paths = xcalloc(count > 0 ? count : 1, sizeof(struct path_info *));
+    kept->indices = xcalloc(count, sizeof(uint32_t));
+    kept->paths = xcalloc(count, sizeof(struct path_info *));
     for (size_t i = 0; i < count; i++) {
-        if (i > 0 && indices[i] == indices[i - 1]) {
+        kept->indices[i] = path_registry_find(registry, paths[i]);
+    }
+    qsort(kept->indices, count, sizeof(uint32_t), by_index);
+    size_t distinct = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t index = kept->indices[i];
+        if (distinct > 0 && index == kept->indices[distinct - 1]) {
             continue;
         }
-        const struct path_info *info = path_registry_info(registry, indices[i]);
-        kept->paths[kept->closure.count++] = info;
-        kept->closure.nar_size += info->nar_size;
+        kept->indices[distinct] = index;
+        kept->paths[distinct++] = path_registry_info(registry, index);
+        kept->closure.nar_size += path_registry_info(registry, index)->nar_size;
     }
+    kept->closure.count = distinct;
+    kept->closure.paths = kept->paths;
     kept->top = xstrdup(top);
     kept->closure.top = kept->top;
-    kept->closure.paths = kept->paths;
     kept->next = registry->closures;
     registry->closures = kept;
     return kept;

@@ -29,6 +29,8 @@ void path_registry_add(struct path_registry *registry, struct path_info *info);
 
 /* The closure of `top`, or NULL if it was not made. */
 const struct closure *path_registry_closure(const struct path_registry *registry, const char *top);
+/* The indices of a closure's paths, in the same order: ascending. */
+const uint32_t *path_registry_indices(const struct closure *closure);
 /* Makes it: `paths` are all of it, `top` included, and their infos have been added. Returns 0, or
  * FLEET_ERR_PROTOCOL where an info or a reference is missing or references run in a circle. */
 int path_registry_make(struct path_registry *registry, const char *top, char *const *paths,

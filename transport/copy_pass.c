@@ -1,0 +1,380 @@
+/* A pass: the union of what its members lack, read once and fanned out.
+ *
+ * The source answers dump requests in order; a few are kept in flight. Bytes are gathered into an
+ * open chunk as long as the same members receive them, so many small paths travel in one chunk,
+ * which all receivers' queues then share. Reading pauses while the slowest receiver's queue is
+ * full; who keeps others waiting for COPY_SLOW_MS leaves (copy_job_fall_behind).
+ *
+ * Members join only at the start: a path may be sent only where all that it refers to has been.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/xalloc.h"
+#include "transport/copy_internal.h"
+
+#define IN_FLIGHT_PATHS 64u
+#define IN_FLIGHT_BYTES (8u * 1024u * 1024u)
+#define GATHER_MS       300u /* how long the first waits for others that are still being asked */
+#define SOURCE_STALL_MS 60000u
+#define SOURCE_IDLE_MS  30000u
+
+static bool any_lacks(const struct copy_pass *pass, uint32_t index) {
+    for (size_t i = 0; i < pass->member_count; i++) {
+        if (copy_job_lacks(pass->members[i], index)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void ask_more(struct copy_pass *pass) {
+    while (pass->active && pass->next_ask < pass->order_count &&
+           pass->in_flight < IN_FLIGHT_PATHS && pass->in_flight_bytes < IN_FLIGHT_BYTES) {
+        uint32_t index = pass->order[pass->next_ask++];
+        if (!any_lacks(pass, index)) {
+            continue;
+        }
+        pass->in_flight++;
+        pass->in_flight_bytes += path_registry_info(pass->copier->registry, index)->nar_size;
+        copy_source_ask_nar(pass->source, index);
+    }
+}
+
+/* Sends what is gathered. A chunk that is mostly empty is made to measure. */
+static void flush(struct copy_pass *pass) {
+    if (pass->open_len == 0) {
+        return;
+    }
+    struct chunk *chunk = pass->open;
+    if (pass->open_len >= COPY_CHUNK_BYTES / 2) {
+        chunk->len = (uint32_t)pass->open_len;
+        pass->open = NULL;
+    } else {
+        chunk = chunk_new(pass->open_len);
+        memcpy(chunk->data, pass->open->data, pass->open_len);
+    }
+    pass->open_len = 0;
+    for (size_t i = 0; i < pass->receiver_count; i++) {
+        copy_job_push(pass->receivers[i], chunk);
+    }
+    chunk_unref(chunk);
+}
+
+static void gather(struct copy_pass *pass, const char *data, size_t len) {
+    while (len > 0) {
+        if (pass->open == NULL) {
+            pass->open = chunk_new(COPY_CHUNK_BYTES);
+        }
+        size_t room = COPY_CHUNK_BYTES - pass->open_len;
+        size_t piece = len < room ? len : room;
+        memcpy(pass->open->data + pass->open_len, data, piece);
+        pass->open_len += piece;
+        data += piece;
+        len -= piece;
+        if (pass->open_len == COPY_CHUNK_BYTES) {
+            flush(pass);
+        }
+    }
+}
+
+/* The receivers of a path; what is gathered goes out first if they are others than before. */
+static void begin_path(struct copy_pass *pass, uint32_t index) {
+    size_t count = 0;
+    for (size_t i = 0; i < pass->member_count; i++) {
+        if (copy_job_lacks(pass->members[i], index)) {
+            pass->next_receivers[count++] = pass->members[i];
+        }
+    }
+    if (count != pass->receiver_count ||
+        memcmp(pass->receivers, pass->next_receivers, count * sizeof(pass->receivers[0])) != 0) {
+        flush(pass);
+        struct copy_job **old = pass->receivers;
+        pass->receivers = pass->next_receivers;
+        pass->next_receivers = old;
+        pass->receiver_count = count;
+    }
+    pass->current = index;
+    if (count == 0) {
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        copy_job_path_begin(pass->receivers[i], index);
+    }
+    struct buf header = BUF_INIT;
+    serve_put_add(&header, path_registry_info(pass->copier->registry, index));
+    gather(pass, header.data, header.len);
+    buf_free(&header);
+}
+
+static void path_read(struct copy_pass *pass, uint32_t index) {
+    pass->current = PATH_UNKNOWN;
+    pass->in_flight--;
+    pass->in_flight_bytes -= path_registry_info(pass->copier->registry, index)->nar_size;
+}
+
+static void on_nar(uint32_t index, const char *data, size_t len, bool last, void *arg) {
+    struct copy_pass *pass = arg;
+    if (pass->current != index) {
+        begin_path(pass, index);
+    }
+    if (pass->receiver_count > 0) {
+        gather(pass, data, len);
+    }
+    for (size_t i = 0; i < pass->receiver_count; i++) {
+        pass->receivers[i]->current_bytes += len;
+        if (last) {
+            copy_job_path_end(pass->receivers[i]);
+        }
+    }
+    if (last) {
+        path_read(pass, index);
+    }
+}
+
+static void on_bad_path(uint32_t index, const struct error *error, void *arg) {
+    struct copy_pass *pass = arg;
+    for (size_t i = pass->member_count; i-- > 0;) {
+        if (copy_job_lacks(pass->members[i], index)) {
+            copy_job_fail(pass->members[i], error);
+        }
+    }
+    path_read(pass, index);
+}
+
+static void pass_end(struct copy_pass *pass) {
+    pass->active = false;
+    pass->paused = false;
+    pass->current = PATH_UNKNOWN;
+    pass->receiver_count = 0;
+    pass->open_len = 0;
+    size_t count = pass->member_count;
+    pass->member_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        copy_job_pass_over(pass->members[i]);
+    }
+    free(pass->order);
+    pass->order = NULL;
+    pass->order_count = 0;
+    copier_wake(pass->copier);
+}
+
+static void set_paused(struct copy_pass *pass, bool paused) {
+    pass->paused = paused;
+    copy_source_pause(pass->source, paused);
+}
+
+static void check_queues(struct copy_pass *pass) {
+    size_t limit = pass->paused ? COPY_QUEUE_LOW : COPY_QUEUE_HIGH;
+    bool full = false;
+    for (size_t i = 0; i < pass->member_count; i++) {
+        full = full || copy_job_backlog(pass->members[i]) > limit;
+    }
+    if (full != pass->paused) {
+        set_paused(pass, full);
+    }
+}
+
+static void on_batch(void *arg) {
+    struct copy_pass *pass = arg;
+    flush(pass);
+    if (!pass->active) {
+        return;
+    }
+    ask_more(pass);
+    if (pass->next_ask == pass->order_count && pass->in_flight == 0) {
+        pass_end(pass);
+        return;
+    }
+    check_queues(pass);
+}
+
+void copy_pass_drained(struct copy_pass *pass) {
+    if (pass->paused) {
+        check_queues(pass);
+    }
+}
+
+static void on_failed(uint32_t index, const struct error *error, void *arg) {
+    struct copy_pass *pass = arg;
+    /* Known to be one path's fault: only who lacks that path fails, the rest is read again. */
+    for (size_t i = pass->member_count; i-- > 0;) {
+        if (index == PATH_UNKNOWN || copy_job_lacks(pass->members[i], index)) {
+            copy_job_fail(pass->members[i], error);
+        }
+    }
+    pass->current = PATH_UNKNOWN;
+    pass->in_flight = 0;
+    pass->in_flight_bytes = 0;
+    pass->next_ask = 0;
+    pass->paused = false;
+    if (pass->active && pass->member_count > 0) {
+        ask_more(pass);
+    }
+}
+
+static void on_closure(const char *top, const struct error *error, void *arg) {
+    struct copier *copier = ((struct copy_pass *)arg)->copier;
+    for (struct closure_wait *wait = copier->waits; wait != NULL && error != NULL;
+         wait = wait->next) {
+        if (strcmp(wait->top, top) == 0) {
+            wait->failed = true;
+            wait->error = *error;
+        }
+    }
+    for (struct copy_job *job = copier->first_job; job != NULL && error != NULL; job = job->next) {
+        if (job->state == COPY_CLOSURE && strcmp(job->top, top) == 0) {
+            copy_job_fail(job, error);
+        }
+    }
+    copier_wake(copier);
+}
+
+static const struct copy_source_handlers source_handlers = {
+    .on_nar = on_nar,
+    .on_bad_path = on_bad_path,
+    .on_batch = on_batch,
+    .on_closure = on_closure,
+    .on_failed = on_failed,
+};
+
+void copy_pass_init(struct copy_pass *pass, struct copier *copier, enum copy_lane lane,
+                    struct conn *source, const char *command, const char *name) {
+    pass->copier = copier;
+    pass->lane = lane;
+    pass->current = PATH_UNKNOWN;
+    pass->source = copy_source_new(copier->loop, source, command, name, copier->registry,
+                                   &source_handlers, pass);
+}
+
+void copy_pass_release(struct copy_pass *pass) {
+    copy_source_free(pass->source);
+    pass->source = NULL;
+    if (pass->open != NULL) {
+        chunk_unref(pass->open);
+    }
+    free(pass->members);
+    free(pass->receivers);
+    free(pass->next_receivers);
+    free(pass->order);
+}
+
+/* True when nobody else is about to know what it lacks, or the first has waited long enough. */
+static bool is_time(const struct copy_pass *pass, uint64_t now_ms, size_t *ret_waiting) {
+    bool others = false;
+    bool patient = true;
+    *ret_waiting = 0;
+    for (const struct copy_job *job = pass->copier->first_job; job != NULL; job = job->next) {
+        if (job->closed || job->lane != pass->lane) {
+            continue;
+        }
+        if (job->state == COPY_WAITING) {
+            ++*ret_waiting;
+            patient = patient && now_ms - job->since_ms < GATHER_MS;
+        }
+        others = others || job->state == COPY_ASKING || job->state == COPY_CLOSURE;
+    }
+    return *ret_waiting > 0 && !(others && patient);
+}
+
+static void collect_order(struct copy_pass *pass) {
+    uint32_t total = path_registry_count(pass->copier->registry);
+    pass->order = xcalloc(total, sizeof(pass->order[0]));
+    AUTO_FREE uint8_t *wanted = xcalloc(total / 8 + 1, 1);
+    for (size_t i = 0; i < pass->member_count; i++) {
+        const struct closure *closure = pass->members[i]->closure;
+        uint32_t bytes = path_registry_indices(closure)[closure->count - 1] / 8 + 1;
+        for (uint32_t byte = 0; byte < bytes; byte++) {
+            wanted[byte] |= pass->members[i]->missing[byte];
+        }
+    }
+    pass->order_count = 0;
+    for (uint32_t index = 0; index < total; index++) {
+        if ((wanted[index / 8] & (1u << (index % 8))) != 0) {
+            pass->order[pass->order_count++] = index;
+        }
+    }
+}
+
+void copy_pass_start(struct copy_pass *pass, uint64_t now_ms) {
+    size_t waiting;
+    if (pass->active || !is_time(pass, now_ms, &waiting)) {
+        return;
+    }
+    pass->members = xrealloc(pass->members, waiting * sizeof(pass->members[0]));
+    pass->receivers = xrealloc(pass->receivers, waiting * sizeof(pass->members[0]));
+    pass->next_receivers = xrealloc(pass->next_receivers, waiting * sizeof(pass->members[0]));
+    for (struct copy_job *job = pass->copier->first_job; job != NULL; job = job->next) {
+        if (!job->closed && job->lane == pass->lane && job->state == COPY_WAITING) {
+            job->state = COPY_SENDING;
+            job->since_ms = now_ms;
+            job->active_ms = now_ms;
+            job->slow_ms = 0;
+            pass->members[pass->member_count++] = job;
+        }
+    }
+    collect_order(pass);
+    pass->active = true;
+    pass->paused = false;
+    pass->next_ask = 0;
+    pass->in_flight = 0;
+    pass->in_flight_bytes = 0;
+    pass->receiver_count = 0;
+    ask_more(pass);
+}
+
+static size_t without(struct copy_job **list, size_t count, const struct copy_job *job) {
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (list[i] != job) {
+            list[kept++] = list[i];
+        }
+    }
+    return kept;
+}
+
+void copy_pass_leave(struct copy_pass *pass, struct copy_job *job) {
+    pass->member_count = without(pass->members, pass->member_count, job);
+    pass->receiver_count = without(pass->receivers, pass->receiver_count, job);
+    copier_wake(pass->copier);
+}
+
+/* A full queue counts against its owner only while another member runs dry because of it. */
+static void watch_slow(struct copy_pass *pass, uint64_t elapsed_ms) {
+    bool starving = false;
+    for (size_t i = 0; i < pass->member_count; i++) {
+        starving = starving || copy_job_backlog(pass->members[i]) < STREAM_LOW_WATER;
+    }
+    for (size_t i = pass->member_count; i-- > 0;) {
+        struct copy_job *job = pass->members[i];
+        bool holds_up = pass->paused && starving && copy_job_backlog(job) > COPY_QUEUE_LOW;
+        if (holds_up) {
+            job->slow_ms += elapsed_ms;
+        } else {
+            job->slow_ms -= elapsed_ms / 2 < job->slow_ms ? elapsed_ms / 2 : job->slow_ms;
+        }
+        if (job->slow_ms > COPY_SLOW_MS && pass->member_count > 1) {
+            copy_job_fall_behind(job);
+        }
+    }
+}
+
+void copy_pass_tick(struct copy_pass *pass, uint64_t now_ms, uint64_t elapsed_ms) {
+    if (copy_source_is_waiting(pass->source) &&
+        now_ms - copy_source_active_ms(pass->source) > SOURCE_STALL_MS) {
+        copy_source_stalled(pass->source, SOURCE_STALL_MS);
+    }
+    if (pass->active && pass->member_count == 0) {
+        /* Nobody wants the rest. What is in flight would only be in the next pass's way. */
+        if (pass->in_flight > 0) {
+            copy_source_restart(pass->source);
+        }
+        pass_end(pass);
+    } else if (pass->active) {
+        watch_slow(pass, elapsed_ms);
+        check_queues(pass);
+    }
+    if (!pass->active && now_ms - copy_source_active_ms(pass->source) > SOURCE_IDLE_MS) {
+        copy_source_rest(pass->source);
+    }
+}
