@@ -57,10 +57,10 @@ static void forget_asks(struct host *host) {
 
 #define UNITS_MAX 512
 
-/* "NAME LOAD ACTIVE SUB NRESTARTS EXECSTATUS ..." in place. */
+/* "NAME LOAD ACTIVE SUB NRESTARTS EXECSTATUS ACTIVE_ENTER_MS ..." in place. */
 static bool parse_unit(char *line, struct health_unit *ret) {
     char *save = NULL;
-    char *field[6];
+    char *field[7];
     for (size_t i = 0; i < ARRAY_LEN(field); i++) {
         field[i] = strtok_r(i == 0 ? line : NULL, " ", &save);
         if (field[i] == NULL) {
@@ -71,7 +71,8 @@ static bool parse_unit(char *line, struct health_unit *ret) {
                                 .active = field[2],
                                 .sub = field[3],
                                 .restarts = (uint32_t)strtoul(field[4], NULL, 10),
-                                .exec_status = (int)strtol(field[5], NULL, 10)};
+                                .exec_status = (int)strtol(field[5], NULL, 10),
+                                .never_active = strcmp(field[6], "0") == 0};
     return true;
 }
 
