@@ -16,7 +16,8 @@ struct ssh_config {
     char **known_hosts; /* user and global files, ~ expanded */
     size_t known_hosts_count;
     char *proxy_jump;     /* or NULL */
-    char *identity_agent; /* or NULL: $SSH_AUTH_SOCK */
+    char *proxy_command;  /* or NULL; fleet can't run one, so that a message can name it */
+    char *identity_agent; /* or NULL: $SSH_AUTH_SOCK; "none": no agent */
     bool identities_only;
     char *host_key_alias; /* or NULL */
 };
@@ -29,6 +30,9 @@ struct ssh_config {
  * anything but comments and global defaults, one process answers for all. */
 int ssh_config_resolve(const char *const *destinations, size_t count, struct ssh_config *ret,
                        struct error *error);
+/* The same from one file instead of the user's and the system's (`ssh -F`); NULL: those. */
+int ssh_config_resolve_from(const char *file, const char *const *destinations, size_t count,
+                            struct ssh_config *ret, struct error *error);
 void ssh_config_release(struct ssh_config *config);
 
 #endif
