@@ -143,7 +143,7 @@ void copy_words_explain(struct copy_words *words, const char *command, bool gree
     } else if (!greeted && says(words, "unknown flag")) {
         error_set(error, FLEET_ERR_REMOTE, "nix-too-old",
                   "the target's Nix does not understand \"%s\": %s", command, said);
-    } else if (status < 0) {
+    } else if (status < 0 || status > 128) {
         error_set(error, FLEET_ERR_REMOTE, "copy-failed",
                   "\"%s\" was killed on the target while it took %s: %s. Look there for who "
                   "killed it (journalctl -k for the out-of-memory killer), then run again",

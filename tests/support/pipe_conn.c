@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/buf.h"
 #include "core/base/xalloc.h"
 #include "transport/write_queue.h"
 
@@ -22,6 +23,7 @@ struct pipe_stream {
     struct write_queue queue;
     size_t writing;
     size_t budget;
+    struct buf kept; /* stdout while the connection is deaf */
     unsigned open_handles;
     unsigned open_outputs;
     bool eof;
@@ -35,6 +37,7 @@ static void on_closed(uv_handle_t *handle) {
     struct pipe_stream *self = handle->data;
     if (--self->open_handles == 0) {
         write_queue_clear(&self->queue);
+        buf_free(&self->kept);
         free(self);
     }
 }
@@ -52,7 +55,7 @@ static void release(struct pipe_stream *self) {
 }
 
 static void maybe_end(struct pipe_stream *self) {
-    if (self->exited && self->open_outputs == 0 && !self->dead) {
+    if (self->exited && self->open_outputs == 0 && !self->dead && self->kept.len == 0) {
         struct stream_end end = self->end;
         release(self);
         self->handlers.on_end(&end, self->arg);
@@ -115,6 +118,14 @@ static void pump(struct pipe_stream *self) {
 
 static void on_pacer(uv_timer_t *timer) {
     struct pipe_stream *self = timer->data;
+    if (!self->conn->deaf && self->kept.len > 0) {
+        struct buf kept = self->kept;
+        self->kept = (struct buf)BUF_INIT;
+        self->handlers.on_data(1, kept.data, kept.len, self->arg);
+        buf_free(&kept);
+        maybe_end(self);
+        return;
+    }
     self->budget = self->conn->write_rate * TICK_MS / 1000 + 1;
     pump(self);
 }
@@ -155,6 +166,11 @@ static void on_read(uv_stream_t *pipe, ssize_t count, const uv_buf_t *buf) {
     struct pipe_stream *self = pipe->data;
     if (count > 0) {
         int fd = pipe == (uv_stream_t *)&self->pipes[2] ? 2 : 1;
+        if (fd == 1 && (self->conn->deaf || self->kept.len > 0)) {
+            buf_add(&self->kept, buf->base, (size_t)count);
+            uv_timer_start(&self->pacer, on_pacer, TICK_MS, TICK_MS);
+            return;
+        }
         self->handlers.on_data(fd, buf->base, (size_t)count, self->arg);
     } else if (count < 0) {
         uv_read_stop(pipe);

@@ -18,6 +18,7 @@ struct pipe_conn {
     /* Bytes a second that each stream hands on; 0: as fast as it goes. */
     size_t write_rate;
     bool mute; /* take writes and hand nothing on */
+    bool deaf; /* keep what the processes print until this is false again */
 };
 
 /* Ready at once. Closed with conn_close when its streams are gone; the memory is the caller's. */

@@ -184,3 +184,296 @@ Test(copy, serves_many_and_reads_once) {
     }
     cr_expect_eq(source_conn.exec_count, 1u);
 }
+
+static void wait_for_paths(size_t i, uint64_t paths) {
+    while (targets[i].last.paths_done < paths && targets[i].done + targets[i].failed == 0) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+}
+
+/* Nothing waits for an acknowledgement: all goes out while none is heard, and then one flight of
+ * answers ends the job. */
+Test(copy, takes_two_round_trips) {
+    make_store(300, 1);
+    start(0);
+    while (targets[0].progressed == 0) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    targets[0].conn.deaf = true;
+    while (targets[0].last.bytes_done < targets[0].last.bytes_total) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    cr_expect_eq(targets[0].last.paths_done, 0u);
+    cr_expect_eq(targets[0].done, 0);
+    targets[0].conn.deaf = false;
+    await(0);
+    expect_good(0);
+    cr_expect_eq(targets[0].conn.exec_count, 1u);
+}
+
+Test(copy, goes_on_after_the_target_was_killed) {
+    make_store(200, 0);
+    targets[0].conn.write_rate = 60000;
+    start(0);
+    wait_for_paths(0, 30);
+    cr_assert_eq(targets[0].done + targets[0].failed, 0, "it was over before it could be killed");
+    /* The login shell's last descendant is nix-store. */
+    cr_assert_eq(
+        run("p=%d; while c=$(pgrep -P $p); do p=$c; done; kill -9 $p", targets[0].conn.last_pid),
+        0);
+    await(0);
+    cr_assert_eq(targets[0].failed, 1);
+    cr_expect_eq(targets[0].error.code, FLEET_ERR_REMOTE);
+    cr_expect_str_eq(targets[0].error.reason, "copy-failed");
+    cr_expect(strstr(targets[0].error.message, "/nix/store/") != NULL, "%s",
+              targets[0].error.message);
+    stop(0);
+    targets[0].conn.write_rate = 0;
+    start(0);
+    await(0);
+    expect_good(0);
+    cr_expect_lt(targets[0].last.paths_total, 202u, "it began anew");
+    cr_expect_gt(targets[0].last.paths_total, 0u);
+}
+
+Test(copy, one_slow_host_holds_up_nobody) {
+    make_store(40, 24);
+    targets[0].conn.write_rate = 1000000;
+    start(0);
+    start(1);
+    start(2);
+    await(1);
+    await(2);
+    expect_good(1);
+    expect_good(2);
+    cr_expect_eq(targets[0].done, 0, "the slow one was not slow");
+    targets[0].conn.write_rate = 0;
+    await(0);
+    expect_good(0);
+}
+
+Test(copy, a_host_that_takes_nothing_times_out) {
+    make_store(5, 12);
+    targets[0].conn.write_rate = 3000000;
+    options.stall_timeout_ms = 500;
+    start(0);
+    options.stall_timeout_ms = 20000;
+    start(1);
+    while (targets[0].last.paths_total == 0) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    targets[0].conn.mute = true;
+    await(0);
+    cr_assert_eq(targets[0].failed, 1);
+    cr_expect_eq(targets[0].error.code, FLEET_ERR_TIMEOUT);
+    await(1);
+    expect_good(1);
+}
+
+Test(copy, keeps_to_the_rate) {
+    make_store(5, 3);
+    options.max_rate = 2000000;
+    uint64_t begin_ms = uv_hrtime() / 1000000;
+    start(0);
+    await(0);
+    uint64_t spent_ms = uv_hrtime() / 1000000 - begin_ms;
+    expect_good(0);
+    cr_expect_gt(spent_ms, 1200u);
+    cr_expect_lt(spent_ms, 4000u);
+}
+
+Test(copy, names_a_damaged_path_of_the_source) {
+    make_store(30, 4);
+    cr_assert_eq(run("chmod -R u+w %s/src/nix/store/*mixed* && printf x | dd of=%s/src%s/share/big "
+                     "bs=1 seek=3999999 conv=notrunc status=none",
+                     folder, folder, MIXED),
+                 0);
+    start(0);
+    await(0);
+    cr_assert_eq(targets[0].failed, 1);
+    cr_expect_str_eq(targets[0].error.reason, "source-corrupt");
+    cr_expect(strstr(targets[0].error.message, MIXED) != NULL);
+    stop(0);
+    cr_expect_neq(run("nix-store --store 'local?root=%s/dst0' --check-validity %s 2>/dev/null",
+                      folder, MIXED),
+                  0, "the target has taken a damaged path");
+}
+
+Test(copy, names_a_path_that_grew) {
+    make_store(30, 1);
+    cr_assert_eq(run("chmod -R u+w %s/src/nix/store/*mixed* && echo more >>%s/src%s/share/big",
+                     folder, folder, MIXED),
+                 0);
+    start(0);
+    await(0);
+    cr_assert_eq(targets[0].failed, 1);
+    cr_expect_str_eq(targets[0].error.reason, "source-corrupt");
+}
+
+Test(copy, names_a_path_that_is_gone_from_the_source) {
+    make_store(30, 1);
+    cr_assert_eq(run("rm -rf %s/src%s", folder, MIXED), 0);
+    start(0);
+    await(0);
+    cr_assert_eq(targets[0].failed, 1);
+    cr_expect_str_eq(targets[0].error.reason, "source-corrupt", "%s", targets[0].error.message);
+    cr_expect(strstr(targets[0].error.message, MIXED) != NULL, "%s", targets[0].error.message);
+}
+
+Test(copy, only_who_lacks_a_damaged_path_fails) {
+    make_store(30, 1);
+    start(1);
+    await(1);
+    stop(1);
+    cr_assert_eq(run("nix-store --store 'local?root=%s/dst1' --delete --ignore-liveness " TOP
+                     " >/dev/null 2>&1",
+                     folder),
+                 0);
+    cr_assert_eq(run("chmod -R u+w %s/src/nix/store/*mixed* && echo more >>%s/src%s/share/big",
+                     folder, folder, MIXED),
+                 0);
+    start(0);
+    start(1);
+    await(0);
+    await(1);
+    cr_expect_eq(targets[0].failed, 1);
+    cr_expect_eq(targets[1].done, 1, "%s", targets[1].error.message);
+    cr_expect_eq(targets[1].last.paths_total, 1u);
+}
+
+Test(copy, says_that_the_disk_is_full) {
+    make_store(10, 40);
+    cr_assert_eq(run("mkdir %s/small && mount -t tmpfs -o size=30m none %s/small", folder, folder),
+                 0);
+    free(targets[3].command);
+    targets[3].command = xasprintf("nix-store --serve --write --store local?root=%s/small", folder);
+    start(3);
+    await(3);
+    cr_assert_eq(targets[3].failed, 1);
+    cr_expect_eq(targets[3].error.code, FLEET_ERR_SPACE, "%s", targets[3].error.message);
+    cr_expect_str_eq(targets[3].error.reason, "disk-full");
+    cr_expect(strstr(targets[3].error.message, MIXED) != NULL, "%s", targets[3].error.message);
+}
+
+Test(copy, survives_a_garbage_collection_meanwhile) {
+    make_store(150, 3);
+    targets[0].conn.write_rate = 1500000;
+    start(0);
+    wait_for_paths(0, 40);
+    cr_assert_eq(targets[0].done + targets[0].failed, 0);
+    cr_expect_eq(run("nix-collect-garbage --store 'local?root=%s/dst0' >/dev/null 2>&1", folder),
+                 0);
+    await(0);
+    expect_good(0);
+    cr_expect_eq(run("nix-collect-garbage --store 'local?root=%s/dst0' >/dev/null 2>&1", folder),
+                 0);
+    expect_good(0);
+    stop(0);
+    for (int i = 0; i < 20; i++) {
+        uv_run(&loop, UV_RUN_NOWAIT);
+        usleep(20000);
+    }
+    cr_expect_eq(run("nix-collect-garbage --store 'local?root=%s/dst0' >/dev/null 2>&1", folder),
+                 0);
+    cr_expect_neq(run("test -e %s/dst0" TOP, folder), 0, "the channel's locks outlived it");
+}
+
+Test(copy, knows_a_missing_nix) {
+    make_store(1, 1);
+    free(targets[0].command);
+    targets[0].command = xstrdup("no-such-nix-store --serve --write");
+    start(0);
+    await(0);
+    cr_assert_eq(targets[0].failed, 1);
+    cr_expect_str_eq(targets[0].error.reason, "no-nix", "%s", targets[0].error.message);
+}
+
+Test(copy, knows_a_program_that_is_no_nix) {
+    make_store(1, 1);
+    free(targets[0].command);
+    targets[0].command = xstrdup("echo hello there");
+    start(0);
+    await(0);
+    cr_assert_eq(targets[0].failed, 1);
+    cr_expect_eq(targets[0].error.code, FLEET_ERR_PROTOCOL);
+    cr_expect(strstr(targets[0].error.message, "hello there") != NULL, "%s",
+              targets[0].error.message);
+}
+
+Test(copy, knows_a_closure_that_is_not_there) {
+    make_store(1, 1);
+    cr_assert_eq(run("nix-store --store 'local?root=%s/src' --delete --ignore-liveness " TOP
+                     " >/dev/null 2>&1",
+                     folder),
+                 0);
+    start(0);
+    await(0);
+    cr_assert_eq(targets[0].failed, 1);
+    cr_expect(strstr(targets[0].error.message, "is not valid") != NULL, "%s",
+              targets[0].error.message);
+}
+
+Test(copy, hands_on_json_lines_as_text) {
+    make_store(1, 1);
+    free(targets[0].command);
+    targets[0].command = xasprintf("nix-store --serve --write --log-format internal-json --store "
+                                   "local?root=%s/dst0 --option no-such-option 1",
+                                   folder);
+    start(0);
+    await(0);
+    expect_good(0);
+    cr_expect(strstr(buf_text(&targets[0].log), "no-such-option") != NULL, "%s",
+              buf_text(&targets[0].log));
+    cr_expect_null(strstr(buf_text(&targets[0].log), "@nix"));
+}
+
+static void close_at_once(const struct copy_progress *progress, void *arg) {
+    struct target *target = arg;
+    (void)progress;
+    target->progressed++;
+    copy_close(target->job);
+    target->job = NULL;
+}
+
+Test(copy, may_be_closed_in_a_callback) {
+    make_store(30, 5);
+    struct copy_handlers closing = handlers;
+    closing.on_progress = close_at_once;
+    options.command = targets[0].command;
+    targets[0].job =
+        copy_start(copier, &targets[0].conn.conn, TOP, &options, &closing, &targets[0]);
+    start(1);
+    await(1);
+    expect_good(1);
+    cr_expect_eq(targets[0].progressed, 1);
+    cr_expect_eq(targets[0].done + targets[0].failed, 0);
+}
+
+static void on_closure(int err, const struct closure *closure, const struct error *error,
+                       void *arg) {
+    (void)error;
+    cr_expect_eq(err, 0);
+    *(const struct closure **)arg = closure;
+}
+
+Test(copy, tells_a_closure_with_references_first) {
+    make_store(40, 1);
+    const struct closure *closure = NULL;
+    copier_closure(copier, TOP, on_closure, &closure);
+    cr_assert_null(closure, "a callback came before its call returned");
+    while (closure == NULL) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    cr_expect_eq(closure->count, 42u);
+    cr_expect_str_eq(closure->paths[41]->path, TOP);
+    for (size_t i = 0; i < closure->count; i++) {
+        const struct path_info *info = closure->paths[i];
+        for (size_t r = 0; r < info->ref_count; r++) {
+            bool before = strcmp(info->refs[r], info->path) == 0;
+            for (size_t j = 0; j < i && !before; j++) {
+                before = strcmp(closure->paths[j]->path, info->refs[r]) == 0;
+            }
+            cr_expect(before, "%s comes before its reference %s", info->path, info->refs[r]);
+        }
+    }
+}
