@@ -106,7 +106,10 @@ serves() { # host, version, within some seconds
 }
 
 @test "test activates and touches neither the profile nor the boot menu; a power cut takes it back" {
-    local before boot_id
+    local before boot_id profile=/nix/var/nix/profiles/system
+    # With a generation of its own, so that only `test` itself keeps it out of the menu.
+    give 1 good v1
+    on 1 "nix-env -p $profile --set $top"
     before=$(on 1 'readlink /nix/var/nix/profiles/system; cat /boot/loader/default; ls -R /boot')
     boot_id=$(on 1 'cat /proc/sys/kernel/random/boot_id')
     run -0 activate 1 good v1 test
@@ -115,6 +118,7 @@ serves() { # host, version, within some seconds
     serves 1 v1
     [ "$(on 1 'readlink /run/current-system')" = "$("$TESTBED" build good v1)" ]
     [ "$(on 1 'readlink /nix/var/nix/profiles/system; cat /boot/loader/default; ls -R /boot')" = "$before" ]
+    on 1 "nix-env -p $profile --switch-generation 1 && nix-env -p $profile --delete-generations 2"
     on 1 'echo lost >/run/kept; echo stays >/var/lib/kept'
     power_cycle 1
     serves 1 v0
