@@ -11,7 +11,6 @@ struct http {
     struct http_engine *engine;
     struct http_tunnel *tunnel; /* NULL: from here */
     struct curl_slist *headers;
-    struct curl_slist *connect_to;
     struct buf body;
     size_t body_max;
     bool body_full;
@@ -37,19 +36,9 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg) {
 static curl_socket_t on_open_socket(void *arg, curlsocktype purpose,
                                     struct curl_sockaddr *address) {
     (void)purpose;
-    struct http *http = arg;
-    if (http->tunnel != NULL) {
-        return http_tunnel_open(http->tunnel);
-    }
+    (void)arg;
     int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
     return fd < 0 ? CURL_SOCKET_BAD : fd;
-}
-
-static int on_socket_options(void *arg, curl_socket_t fd, curlsocktype purpose) {
-    (void)fd;
-    (void)purpose;
-    const struct http *http = arg;
-    return http->tunnel != NULL ? CURL_SOCKOPT_ALREADY_CONNECTED : CURL_SOCKOPT_OK;
 }
 
 /* The host and port that the far side is to connect to. */
@@ -101,9 +90,6 @@ static void set_transfer(struct http *http, const struct http_question *question
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, http);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, http->headers);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
-    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, http);
-    curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_socket_options);
-    curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, http);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, question->tls_verify ? 1L : 0L);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, question->tls_verify ? 2L : 0L);
     curl_easy_setopt(easy, CURLOPT_CERTINFO, question->want_expiry ? 1L : 0L);
@@ -115,9 +101,7 @@ static void set_transfer(struct http *http, const struct http_question *question
         curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, question->method);
     }
     if (http->tunnel != NULL) {
-        /* The far side resolves the name; libcurl needs an address that takes no look-up. */
-        http->connect_to = curl_slist_append(NULL, "::127.0.0.1:");
-        curl_easy_setopt(easy, CURLOPT_CONNECT_TO, http->connect_to);
+        curl_easy_setopt(easy, CURLOPT_ABSTRACT_UNIX_SOCKET, http_tunnel_name(http->tunnel));
     }
 }
 
@@ -153,7 +137,6 @@ static void http_free(struct http *http) {
     http_engine_remove(http->engine, http->easy);
     curl_easy_cleanup(http->easy);
     curl_slist_free_all(http->headers);
-    curl_slist_free_all(http->connect_to);
     if (http->tunnel != NULL) {
         http_tunnel_close(http->tunnel);
     }

@@ -5,9 +5,8 @@
  * client gets an answer. Redirections aren't followed, the proxy environment and ~/.netrc aren't
  * read, and no more of a body is kept than `body_max`.
  *
- * With `conn` the exchange goes through a tunnel of that connection (http_tunnel.c): libcurl talks
- * to one end of a socket pair, so that TLS and everything else is the same, and names are resolved
- * by the far side.
+ * With `conn` the exchange goes through a tunnel of that connection (http_tunnel.c): TLS and
+ * everything else is the same, and the far side resolves the name.
  *
  * There is no deadline in here; the asker cancels.
  */
@@ -53,6 +52,7 @@ void http_cancel(struct http *http);
 
 /* --- Between the files of this module --- */
 
+struct http_tunnel;
 struct http_engine;
 struct http_engine *http_engine_ref(uv_loop_t *loop);
 void http_engine_unref(struct http_engine *engine);
@@ -61,12 +61,12 @@ void http_engine_add(struct http_engine *engine, CURL *easy);
 void http_engine_remove(struct http_engine *engine, CURL *easy);
 void http_finished(struct http *http, CURLcode code);
 
-/* Pumps bytes between a stream of `conn` and the socket that http_tunnel_open returns. */
-struct http_tunnel;
+/* Pumps bytes between a stream of `conn` and the one connection that is made to an abstract Unix
+ * socket. NULL where no socket can be made. */
 struct http_tunnel *http_tunnel_new(uv_loop_t *loop, struct conn *conn, const char *host,
                                     uint16_t port);
-/* libcurl's end, which libcurl closes; CURL_SOCKET_BAD when it was asked for before. */
-curl_socket_t http_tunnel_open(struct http_tunnel *tunnel);
+/* The socket's name, without the leading NUL. */
+const char *http_tunnel_name(const struct http_tunnel *tunnel);
 /* Why the far side could not connect, or NULL. */
 const char *http_tunnel_failure(const struct http_tunnel *tunnel);
 void http_tunnel_close(struct http_tunnel *tunnel);

@@ -1,11 +1,16 @@
-/* A TCP connection made by the far side, as a socket for libcurl.
+/* A TCP connection made by the far side, for libcurl to talk through.
  *
- * libcurl holds one end of a socket pair and closes it; the other is a uv_pipe_t here, pumped to
- * and from a stream of the connection. Back-pressure both ways: the stream is paused while
+ * libcurl is sent to an abstract Unix socket (CURLOPT_ABSTRACT_UNIX_SOCKET; unix(7), autobind); the
+ * one connection that it makes is pumped to and from a stream of the host's connection. (The
+ * straighter way, a socket pair with CURL_SOCKOPT_ALREADY_CONNECTED, is broken in libcurl 7.88.1,
+ * which connects all the same: tried, EINVAL.) Such a socket has no permissions, so the peer's
+ * credentials must be this very process. Back-pressure both ways: the stream is paused while
  * libcurl doesn't read, the pipe isn't read while the stream's queue is full.
  */
+#include <assert.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "core/base/text.h"
@@ -15,15 +20,17 @@
 #define QUEUE_MAX (64u * 1024u)
 
 struct http_tunnel {
+    uv_poll_t listener;
+    int listen_fd; /* -1: closed */
     uv_pipe_t pipe;
-    uv_loop_t *loop;
+    size_t open; /* handles that aren't closed */
+    bool has_pipe;
+    bool closed;
     struct conn *conn;
     struct stream *stream; /* NULL: not opened yet, or ended */
     char *host;
     uint16_t port;
-    bool open; /* `pipe` is a handle */
-    bool used;
-    bool closed;
+    char name[sizeof(((struct sockaddr_un *)0)->sun_path)];
     char *failure;
     char chunk[16384];
 };
@@ -34,34 +41,31 @@ struct tunnel_write {
     char data[];
 };
 
-struct http_tunnel *http_tunnel_new(uv_loop_t *loop, struct conn *conn, const char *host,
-                                    uint16_t port) {
-    struct http_tunnel *tunnel = xcalloc(1, sizeof(*tunnel));
-    tunnel->loop = loop;
-    tunnel->conn = conn;
-    tunnel->host = xstrdup(host);
-    tunnel->port = port;
-    return tunnel;
-}
-
 static void tunnel_free(struct http_tunnel *tunnel) {
     auto_free(&tunnel->host);
     auto_free(&tunnel->failure);
     auto_free(&tunnel);
 }
 
-static void on_pipe_closed(uv_handle_t *handle) {
-    struct http_tunnel *tunnel = container_of(handle, struct http_tunnel, pipe);
-    tunnel->open = false;
-    if (tunnel->closed) {
+static void on_closed(uv_handle_t *handle) {
+    struct http_tunnel *tunnel = handle->data;
+    if (--tunnel->open == 0 && tunnel->closed) {
         tunnel_free(tunnel);
+    }
+}
+
+static void stop_listening(struct http_tunnel *tunnel) {
+    if (tunnel->listen_fd >= 0) {
+        uv_close((uv_handle_t *)&tunnel->listener, on_closed);
+        close(tunnel->listen_fd);
+        tunnel->listen_fd = -1;
     }
 }
 
 /* libcurl sees the end of the file. */
 static void hang_up(struct http_tunnel *tunnel) {
-    if (tunnel->open && !uv_is_closing((uv_handle_t *)&tunnel->pipe)) {
-        uv_close((uv_handle_t *)&tunnel->pipe, on_pipe_closed);
+    if (tunnel->has_pipe && !uv_is_closing((uv_handle_t *)&tunnel->pipe)) {
+        uv_close((uv_handle_t *)&tunnel->pipe, on_closed);
     }
 }
 
@@ -148,27 +152,84 @@ static void on_end(const struct stream_end *end, void *arg) {
     }
 }
 
-curl_socket_t http_tunnel_open(struct http_tunnel *tunnel) {
+/* A connection of libcurl's own, not of somebody else on this machine; -1 where there is none. */
+static int accept_own(int listen_fd) {
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+    int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= 0 &&
+        (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0 || peer.pid != getpid())) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static void on_connection(uv_poll_t *poll, int status, int events) {
     static const struct stream_handlers handlers = {
         .on_data = on_data, .on_drain = on_drain, .on_end = on_end};
-    int ends[2];
-    if (tunnel->used || tunnel->closed ||
-        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
-        return CURL_SOCKET_BAD;
+    struct http_tunnel *tunnel = container_of(poll, struct http_tunnel, listener);
+    (void)status;
+    (void)events;
+    int fd = accept_own(tunnel->listen_fd);
+    if (fd < 0) {
+        return;
     }
-    tunnel->used = true;
-    uv_pipe_init(tunnel->loop, &tunnel->pipe, 0);
-    if (uv_pipe_open(&tunnel->pipe, ends[0]) != 0) {
-        close(ends[0]);
-        close(ends[1]);
-        tunnel->open = true;
+    stop_listening(tunnel);
+    uv_pipe_init(poll->loop, &tunnel->pipe, 0);
+    tunnel->pipe.data = tunnel;
+    tunnel->has_pipe = true;
+    tunnel->open++;
+    if (uv_pipe_open(&tunnel->pipe, fd) != 0) {
+        close(fd);
         hang_up(tunnel);
-        return CURL_SOCKET_BAD;
+        return;
     }
-    tunnel->open = true;
     tunnel->stream = conn_tunnel(tunnel->conn, tunnel->host, tunnel->port, &handlers, tunnel);
     uv_read_start((uv_stream_t *)&tunnel->pipe, on_alloc, on_read);
-    return ends[1];
+}
+
+/* A listening socket whose name the kernel chooses; -1 and errno. */
+static int listen_anywhere(char *ret_name, size_t size) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    socklen_t len = sizeof(address);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return -1;
+    }
+    if (bind(fd, (struct sockaddr *)&address, sizeof(address.sun_family)) != 0 ||
+        listen(fd, 4) != 0 || getsockname(fd, (struct sockaddr *)&address, &len) != 0) {
+        close(fd);
+        return -1;
+    }
+    /* An abstract name begins with a NUL and isn't ended by one. */
+    size_t name_len = len - offsetof(struct sockaddr_un, sun_path) - 1;
+    assert(name_len < size);
+    memcpy(ret_name, address.sun_path + 1, name_len);
+    ret_name[name_len] = '\0';
+    return fd;
+}
+
+struct http_tunnel *http_tunnel_new(uv_loop_t *loop, struct conn *conn, const char *host,
+                                    uint16_t port) {
+    struct http_tunnel *tunnel = xcalloc(1, sizeof(*tunnel));
+    tunnel->listen_fd = listen_anywhere(tunnel->name, sizeof(tunnel->name));
+    if (tunnel->listen_fd < 0) {
+        auto_free(&tunnel);
+        return NULL;
+    }
+    tunnel->conn = conn;
+    tunnel->host = xstrdup(host);
+    tunnel->port = port;
+    uv_poll_init(loop, &tunnel->listener, tunnel->listen_fd);
+    tunnel->listener.data = tunnel;
+    tunnel->open = 1;
+    uv_poll_start(&tunnel->listener, UV_READABLE, on_connection);
+    return tunnel;
+}
+
+const char *http_tunnel_name(const struct http_tunnel *tunnel) {
+    return tunnel->name;
 }
 
 const char *http_tunnel_failure(const struct http_tunnel *tunnel) {
@@ -181,9 +242,10 @@ void http_tunnel_close(struct http_tunnel *tunnel) {
         stream_close(tunnel->stream);
         tunnel->stream = NULL;
     }
-    if (tunnel->open) {
-        hang_up(tunnel); /* the memory follows */
-    } else {
+    /* The memory goes with the last handle. */
+    stop_listening(tunnel);
+    hang_up(tunnel);
+    if (tunnel->open == 0) {
         tunnel_free(tunnel);
     }
 }

@@ -62,33 +62,38 @@ __attribute__((format(printf, 2, 3))) static void add_part(struct buf *out, cons
     va_end(args);
 }
 
-/* The unit's counts; noted at the first sight, and `count` again while the grace lasts. */
-static const struct restarts *restarts_before(struct probe *probe, const struct health_unit *unit) {
-    struct systemd_state *state = probe->state;
-    struct restarts *known = NULL;
-    for (size_t i = 0; i < state->restart_count && known == NULL; i++) {
-        if (strcmp(state->restarts[i].unit, unit->name) == 0) {
-            known = &state->restarts[i];
+static struct restarts *restarts_of(struct systemd_state *state, const char *unit) {
+    for (size_t i = 0; i < state->restart_count; i++) {
+        if (strcmp(state->restarts[i].unit, unit) == 0) {
+            return &state->restarts[i];
         }
     }
-    if (known == NULL) {
-        state->restarts =
-            xrealloc(state->restarts, (state->restart_count + 1) * sizeof(*state->restarts));
-        known = &state->restarts[state->restart_count++];
-        *known = (struct restarts){.unit = xstrdup(unit->name)};
-        /* After the grace a unit turns up here because it has restarted since. */
-        if (!state->has_looked || probe_in_grace(probe)) {
-            known->first = known->count = unit->restarts;
-        }
-    } else if (probe_in_grace(probe) || unit->restarts < known->count) {
+    state->restarts =
+        xrealloc(state->restarts, (state->restart_count + 1) * sizeof(*state->restarts));
+    struct restarts *known = &state->restarts[state->restart_count++];
+    *known = (struct restarts){.unit = xstrdup(unit)};
+    return known;
+}
+
+/* Whether NRestarts has grown since the activation, as far as it counts. */
+static bool has_restarted(struct probe *probe, const struct health_unit *unit) {
+    struct systemd_state *state = probe->state;
+    struct restarts *known = restarts_of(state, unit->name);
+    if (!state->has_looked) {
+        known->first = known->count = unit->restarts;
+    }
+    /* One that restarts by design (Restart=always, status 0) did so before the update. */
+    bool by_design = !unit->changed && known->first > 0 && unit->exec_status == 0;
+    bool grown = unit->restarts > known->count && !by_design;
+    if (probe_in_grace(probe) || unit->restarts < known->count) {
         known->count = unit->restarts;
     }
-    return known;
+    return grown;
 }
 
 /* True if the unit is broken, with the words for it in `why`. */
 static bool is_broken(struct probe *probe, const struct health_unit *unit, struct buf *why) {
-    const struct restarts *before = restarts_before(probe, unit);
+    bool restarted = has_restarted(probe, unit);
     if (strcmp(unit->active, "failed") == 0) {
         buf_add_text(why, "failed");
         if (unit->exec_status > 0) {
@@ -96,10 +101,7 @@ static bool is_broken(struct probe *probe, const struct health_unit *unit, struc
         }
         return true;
     }
-    /* One that restarts by design (Restart=always, status 0) did so before the update. */
-    bool by_design = !unit->changed && before->first > 0 && unit->exec_status == 0;
-    if ((unit->restarts > before->count && !by_design) ||
-        (strcmp(unit->sub, "auto-restart") == 0 && unit->exec_status != 0)) {
+    if (restarted || (strcmp(unit->sub, "auto-restart") == 0 && unit->exec_status != 0)) {
         buf_printf(why, "restarts over and over (%u restarts, exit status %d)", unit->restarts,
                    unit->exec_status);
         return true;
