@@ -20,11 +20,12 @@ load_size() {
 }
 
 wait_for_news() {
+    # Open before the first look, so that no news is missed in between.
+    [ ! -p "$GUARD/news" ] || exec 7<>"$GUARD/news"
     load_state
     load_size
     tick
     began=$now_ms
-    [ ! -p "$GUARD/news" ] || exec 7<>"$GUARD/news"
     while [ "$state" = "$SEEN" ] && [ $((now_ms - began)) -lt "$WAIT_MS" ] && [ -e "$GUARD/state" ]; do
         nap=0.3
         case $state in

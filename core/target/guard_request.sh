@@ -1,6 +1,7 @@
 #!/bin/sh
 # Leaves a request for the guard. Arguments: REQUEST (renew|commit|abort|leave), NONCE, and for the
-# lock LOCK_ID ("" for none), LEASE_MS. What follows is the answer of guard_poll.sh.
+# lock LOCK_ID ("" for none), LEASE_MS. guard_poll.sh
+# follows with its arguments, and waits for the guard's answer to the request for a moment.
 #
 # A request of a run that has lost the host is not left, but an abort always may be.
 
@@ -29,8 +30,11 @@ request() {
 leave_request() {
     if printf '%-127s\n' "$NONCE" 1<>"$GUARD/$REQUEST.new" &&
         mv -f "$GUARD/$REQUEST.new" "$GUARD/$REQUEST"; then
+        # The guard answers at once where it waits: its word is worth half a second.
+        [ ! -p "$GUARD/news" ] || exec 7<>"$GUARD/news"
         echo r 1<>"$GUARD/wake"
         say request left
+        SEEN=$state WAIT_MS=500
     else
         fail "the request can't be written to $GUARD: is /run full?"
     fi
