@@ -8,6 +8,19 @@
  * group are never in flight together (in flight: from the grant of ACT_ACTIVATE to an end); once a
  * budget is passed no ACT_ACTIVATE is granted; every host ends in exactly one end state; a host is
  * taken back at most once.
+ *
+ * What the contract leaves open, and how it is here:
+ *  - No host is granted its first act before every selected host has answered or ended (has left
+ *    HOST_PENDING and HOST_CONNECTING once): who is down may pass the budget.
+ *  - The act with which a host's change begins (ACT_ACTIVATE; ACT_COMMIT for `boot`; ACT_REBOOT for
+ *    `reboot`) waits for wave and slot; what it asks in flight is answered at once.
+ *  - Taking back is bound by exclusive groups and the limits of tags, not by max_parallel and not
+ *    by waves: the way back has no canaries, but a group is not taken down whole.
+ *  - A wave whose hosts all failed to build, were offline or were taken out by a person says
+ *    nothing about the new version, and does not stop the run.
+ *  - The last healthy member of an exclusive group or of a tag with max_parallel waits while
+ *    another member may come up, and is else skipped, "last-healthy".
+ *  - `push`, `build` and `dry-activate` have one wave.
  */
 #ifndef FLEET_CORE_ROLLOUT_H
 #define FLEET_CORE_ROLLOUT_H
@@ -32,24 +45,25 @@ struct rollout_plan {
 };
 
 enum rollout_decision_kind {
-    ROLLOUT_GRANT,      /* `host` may do `act` (it asked) */
-    ROLLOUT_LEAVE,      /* answer to a wanted ACT_ROLLBACK under on_failure "leave": disarm and leave */
-    ROLLOUT_TAKE_BACK,  /* a committed host goes back (rollback-wave, rollback-all, R key) */
-    ROLLOUT_SKIP,       /* `host` ends skipped, `reason` says why (budget, stopped) */
+    ROLLOUT_GRANT, /* `host` may do `act` (it asked) */
+    ROLLOUT_LEAVE, /* answer to a wanted ACT_ROLLBACK under on_failure "leave": disarm and leave */
+    ROLLOUT_TAKE_BACK, /* a committed host goes back (rollback-wave, rollback-all, R key) */
+    ROLLOUT_SKIP, /* `host` ends skipped, `reason` says why (budget, stopped, last-healthy); it may
+                           be connecting, building or copying, and is then cut short */
     ROLLOUT_WAVE_START, /* `wave` */
     ROLLOUT_BAKE,       /* `wave` bakes until `until_ms` */
     ROLLOUT_REPROBE,    /* `host` of a baked wave is probed again */
     ROLLOUT_WAVE_END,   /* `wave` */
     ROLLOUT_PAUSE,      /* after `wave`, waits for promotion (or a person paused); `reason` */
-    ROLLOUT_STOP,       /* a budget is passed or a wave had no healthy host: `reason`, `sentence` by rollout_waiting */
-    ROLLOUT_END         /* every host has ended; nothing follows */
+    ROLLOUT_STOP, /* a budget is passed or a wave had no healthy host: `reason`, `sentence` by rollout_waiting */
+    ROLLOUT_END /* every host has ended; nothing follows */
 };
 
 struct rollout_decision {
     enum rollout_decision_kind kind;
-    size_t host;        /* index into plan->hosts */
+    size_t host; /* index into plan->hosts */
     enum act act;
-    size_t wave;        /* from 1 */
+    size_t wave; /* from 1 */
     uint64_t until_ms;
     const char *reason; /* static */
 };
@@ -65,8 +79,10 @@ void rollout_start(struct rollout *rollout, uint64_t now_ms);
 /* Before rollout_start or while the host is connecting: it was unhealthy before the change (goes first). */
 void rollout_unhealthy_before(struct rollout *rollout, size_t host);
 /* The host is in a new state; for ends `reason` is the event's reason code ("offline", "locked",
- * "connection-refused", "build-failed", ...). `built`: for FAILED, false when evaluation or build
- * failed (not counted against max_failed). */
+ * "connection-refused", "build-failed", ...). FAILED with a reason that begins with "build-",
+ * "evaluation-" or "eval-" (or none, out of BUILDING) is a failed build: not counted against
+ * max_failed. To resume a run, replay each host's journaled states in order before rollout_start,
+ * and then what the host says is true (HOST_PENDING where it begins anew). */
 void rollout_moved(struct rollout *rollout, size_t host, enum host_state state, const char *reason,
                    uint64_t now_ms);
 /* The host stands still until `act` is granted: ACT_COPY when its desired path is known and differs
@@ -79,9 +95,9 @@ void rollout_reprobed(struct rollout *rollout, size_t host, bool ok, uint64_t no
 enum rollout_control {
     ROLLOUT_CONTROL_PAUSE,   /* no new grants of ACT_ACTIVATE */
     ROLLOUT_CONTROL_PROMOTE, /* go on after PAUSE, whatever caused it */
-    ROLLOUT_CONTROL_DRAIN,   /* start no more hosts, finish those in flight; the rest end skipped, "stopped" */
+    ROLLOUT_CONTROL_DRAIN, /* start no more hosts, finish those in flight; the rest end skipped, "stopped" */
     ROLLOUT_CONTROL_TAKE_BACK, /* `host` (or all, SIZE_MAX) */
-    ROLLOUT_CONTROL_SKIP     /* `host`, if not started */
+    ROLLOUT_CONTROL_SKIP       /* `host`, if not started */
 };
 void rollout_control(struct rollout *rollout, enum rollout_control control, size_t host,
                      uint64_t now_ms);
@@ -106,7 +122,8 @@ size_t rollout_failures_allowed(const struct rollout *rollout);
 void rollout_waiting(const struct rollout *rollout, uint64_t now_ms, struct buf *out);
 /* The exit code of CONTRACT for the states as they are. `signal` 0, 2 or 15. */
 int rollout_exit_code(const struct rollout *rollout, int signal);
-/* "done", "failed", "unknown-hosts", "build-failed", "locked", "unreachable", "paused", "interrupted" */
+/* The same in a word: "done", "failed", "unknown-hosts", "build-failed", "locked", "unreachable",
+ * "skipped", "paused", "interrupted". */
 const char *rollout_result(const struct rollout *rollout, int signal);
 
 #endif
