@@ -13,6 +13,13 @@ place_load() {
     [ ! -f "$state/cgroup" ] || cgroup=$(cat "$state/cgroup")
 }
 
+# Held until this command ends: nothing starts hosts in a folder that is being destroyed.
+place_lock() {
+    exec 8<"$state"
+    flock -w 120 8 || die "another testbed command has been at work in $state for two minutes"
+    [ "$state" -ef /proc/self/fd/8 ] || die "$state was destroyed meanwhile"
+}
+
 place_make() {
     mkdir -p "$state/hosts" "$state/gcroots" "$slots"
     chmod 755 "$state"

@@ -7,8 +7,8 @@ systems_nix_config() {
         'experimental-features = nix-command flakes'
 }
 
-# VARIANT VERSION [HOST] [--paths N] [--bytes N]: prints the toplevel. The link under gcroots keeps
-# it from garbage collection until the testbed is destroyed.
+# VARIANT VERSION [HOST] [--paths N] [--bytes N]: prints the toplevel. Where there is
+# a testbed a link in its folder keeps it from garbage collection until the testbed is destroyed.
 systems_build() {
     local words=() paths=0 bytes=0
     while [ $# -gt 0 ]; do
@@ -20,8 +20,10 @@ systems_build() {
     done
     [ ${#words[@]} -ge 2 ] || die "build: which variant and which version? For example: testbed build good v1"
     local variant=${words[0]} version=${words[1]} name=${words[2]:-testbed}
+    local link=(--no-out-link)
+    [ ! -f "$state/slot" ] || link=(--out-link "$state/gcroots/$variant-$version-$name-$paths-$bytes")
     NIX_CONFIG=$(systems_nix_config) nix-build "$here/system/system.nix" --quiet \
         --argstr name "$name" --argstr variant "$variant" --argstr version "$version" \
         --argstr paths "$paths" --argstr bytes "$bytes" \
-        --out-link "$state/gcroots/$variant-$version-$name-$paths-$bytes"
+        "${link[@]}"
 }
