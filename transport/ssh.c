@@ -146,6 +146,7 @@ static void on_timer_closed(uv_handle_t *handle) {
     void (*on_closed)(void *) = session->handlers.on_closed;
     void *arg = session->arg;
     ssh_engine_unref(session->engine);
+    free(session->offer);
     free(session);
     if (on_closed != NULL) {
         on_closed(arg);
@@ -222,8 +223,8 @@ static const struct conn_ops session_ops = {
     .last_heard_ms = session_last_heard_ms,
 };
 
-struct conn *ssh_session_open(struct ssh_engine *engine, const struct conn_spec *spec,
-                              const struct conn_handlers *handlers, void *arg) {
+static struct ssh_session *session_new(struct ssh_engine *engine, const struct conn_spec *spec,
+                                       const struct conn_handlers *handlers, void *arg) {
     struct ssh_session *session = xcalloc(1, sizeof(*session));
     session->conn.ops = &session_ops;
     session->engine = engine;
@@ -233,6 +234,20 @@ struct conn *ssh_session_open(struct ssh_engine *engine, const struct conn_spec 
     session->kexinit.done = true;
     ssh_engine_ref(engine);
     uv_timer_init(engine->loop, &session->timer);
+    return session;
+}
+
+struct conn *ssh_session_open(struct ssh_engine *engine, const struct conn_spec *spec,
+                              const struct conn_handlers *handlers, void *arg) {
+    struct ssh_session *session = session_new(engine, spec, handlers, arg);
     ssh_connect_start(session);
     return &session->conn;
+}
+
+struct ssh_session *ssh_session_scan(struct ssh_engine *engine, const struct conn_spec *spec,
+                                     const struct conn_handlers *handlers, void *arg) {
+    struct ssh_session *session = session_new(engine, spec, handlers, arg);
+    session->scan = true;
+    ssh_connect_start(session);
+    return session;
 }

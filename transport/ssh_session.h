@@ -60,6 +60,9 @@ struct ssh_session {
     struct conn_handlers handlers;
     void *arg;
     enum ssh_state state;
+    bool scan;      /* only wants to see the host key */
+    uint8_t *offer; /* a scan's finding: the key that nothing knows */
+    size_t offer_len;
     bool driving;
     bool kicked;
     struct ssh_session *next_kicked;
@@ -95,6 +98,10 @@ struct ssh_session {
 /* ssh.c */
 struct conn *ssh_session_open(struct ssh_engine *engine, const struct conn_spec *spec,
                               const struct conn_handlers *handlers, void *arg);
+/* The same, but only as far as the host key: always ends in on_lost, with the reason
+ * "host-key-unknown" where nothing knows the key that is then in session->offer. */
+struct ssh_session *ssh_session_scan(struct ssh_engine *engine, const struct conn_spec *spec,
+                                     const struct conn_handlers *handlers, void *arg);
 /* Called by the engine for a kicked session. */
 void ssh_session_drive(struct ssh_session *session);
 /* The connection broke: tells the streams and the owner, once. */
