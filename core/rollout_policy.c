@@ -44,8 +44,11 @@ void rollout_tell_back(struct rollout *rollout, size_t host) {
 
 void rollout_doom(struct rollout *rollout, size_t host, bool counts) {
     struct member *member = &rollout->members[host];
-    if (member->back != BACK_NONE || member->went_back || !member->touched ||
-        !member->host->policy.rollback) {
+    if (member->back != BACK_NONE) {
+        member->back_counts |= counts;
+        return;
+    }
+    if (member->went_back || !member->touched || !member->host->policy.rollback) {
         return;
     }
     if (member->in_flight) {
