@@ -442,9 +442,9 @@ void host_drive(struct host *host) {
             host->again = true;
         }
         host->reply = NULL; /* an answer is read by the step that asked, once */
-    } while (host->again && --budget > 0 && host->step != STEP_CLOSED);
+    } while (host->again && --budget > 0);
     host->driving = false;
-    if (host->again && host->step != STEP_CLOSED) {
+    if (host->again && host->step < STEP_CLOSE) {
         host_pause(host, 0);
     }
 }

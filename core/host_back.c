@@ -322,6 +322,9 @@ static void on_last_closed(uv_handle_t *handle) {
 }
 
 enum step_result step_closed(struct host *host) {
+    if (uv_is_closing((const uv_handle_t *)&host->timer)) {
+        return STEP_AGAIN;
+    }
     uv_close((uv_handle_t *)&host->timer, on_last_closed);
     return STEP_AGAIN;
 }

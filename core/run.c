@@ -157,6 +157,16 @@ static void publish_end(struct run *run, int exit_code) {
 static void schedule_tick(struct run *run);
 static void end_run(struct run *run);
 
+/* Why no more hosts are started, in the rollout's own words. */
+static struct event *stop_event(const struct run *run) {
+    struct event *event = event_new(EVENT_LOG);
+    struct buf words = BUF_INIT;
+    rollout_waiting(run->rollout, now_ms(), &words);
+    event->stream = xstrdup("fleet");
+    event->line = buf_take(&words);
+    return event;
+}
+
 static struct event *decision_event(struct run *run, const struct rollout_decision *decision) {
     struct event *event = NULL;
     struct run_host *host = &run->hosts[decision->host];
@@ -177,9 +187,11 @@ static struct event *decision_event(struct run *run, const struct rollout_decisi
         event = event_new(decision->kind == ROLLOUT_WAVE_START ? EVENT_WAVE_START : EVENT_WAVE_END);
         event->wave = (uint32_t)decision->wave;
         break;
+    case ROLLOUT_STOP:
+        event = stop_event(run);
+        break;
     case ROLLOUT_PAUSE:
     case ROLLOUT_BAKE:
-    case ROLLOUT_STOP:
         event = event_new(EVENT_PAUSE);
         event->wave = (uint32_t)decision->wave;
         event->reason = xstrdup(decision->kind == ROLLOUT_BAKE
