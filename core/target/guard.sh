@@ -14,12 +14,16 @@
 LOG_MAX=1000000
 
 # Reads all that comes and keeps what fits: output must neither fill /run nor stop or kill its
-# writer.
+# writer. dd writes what it has read at once; it counts short reads as whole blocks, so it is asked
+# again until nothing more comes.
 keep_log() {
     size=$(wc -c <"$GUARD/activation.log") || size=$LOG_MAX
-    if [ "$size" -lt "$LOG_MAX" ]; then
-        dd bs=65536 iflag=count_bytes count=$((LOG_MAX - size)) >>"$GUARD/activation.log" 2>/dev/null
-    fi
+    while [ $((LOG_MAX - size)) -ge 4096 ]; do
+        dd bs=4096 count=$(((LOG_MAX - size) / 4096)) >>"$GUARD/activation.log" 2>/dev/null || break
+        was=$size
+        size=$(wc -c <"$GUARD/activation.log") || break
+        [ "$size" -gt "$was" ] || return 0
+    done
     exec cat >/dev/null
 }
 
@@ -37,19 +41,26 @@ run_logged() { # seconds, command
     exec 4<"$GUARD/out"
     exec 5>"$GUARD/out"
     exec 7>&-
-    keep_log <&4 4<&- 5>&- 6>&- &
+    (
+        # By exec: around a function a shell would keep copies of what it closes, and so our end.
+        exec <&4 4<&- 5>&- 6>&-
+        keep_log
+    ) &
     keeper=$!
     tick
     began_ms=$now_ms
     (
+        exec >&5 2>&1 4<&- 5>&- 6>&-
         echo 0 >/proc/self/oom_score_adj
         exec setsid timeout -k 5 "$seconds" "$@"
-    ) >&5 2>&1 4<&- 5>&- 6>&- &
+    ) &
     child=$!
     exec 4<&- 5>&-
     process_started $child && printf '%-127s\n' "$child $started" 1<>"$GUARD/child"
     wait $child
     rc=$?
+    # timeout(1) is content when its own child has gone; what ignored SIGTERM further down is not.
+    [ $rc -lt 124 ] || kill -KILL "-$child" 2>/dev/null
     tick
     elapsed_ms=$((now_ms - began_ms))
     # Its last words are still on their way; what lives on with our pipe is not waited for.
@@ -292,7 +303,7 @@ keep_commit() {
 
 # Where no control group does it, the activation's session is ended here.
 end_children() {
-    ! has_systemd && process_lives "$GUARD/child" && kill -KILL -- "-$noted_pid" 2>/dev/null
+    ! has_systemd && process_lives "$GUARD/child" && kill -KILL "-$noted_pid" 2>/dev/null
 }
 
 way_back() {

@@ -20,6 +20,9 @@ setup() {
     "$testbed" up 1 --first "$I" --kind $kind
     eval "$("$testbed" env)"
     v0=$TESTBED_SEED
+    # NixOS's /bin/sh is bash, Debian's dash: FLEET_GUARD_SHELL=bash runs all of this with the other.
+    [ -z "${FLEET_GUARD_SHELL:-}" ] ||
+        "$testbed" ssh "$I" ln -sf "$FLEET_GUARD_SHELL" /usr/bin/sh
     nonce=$(od -An -N10 -tx1 /dev/urandom | tr -d ' \n')
 }
 
@@ -537,7 +540,7 @@ SCRIPT
     [[ $(last_word "$I") == *'why=deadline' ]]
     guard_start "$I" "$v2"
     await_state "$I" 'active *' 30
-    on_host <<<'kill -9 $(pgrep -f "guard.sh main" | tail -n 1)'
+    on_host <<<'kill -9 $(pgrep -P $(cut -d " " -f 1 /run/fleet/guard/pid))'
     await_end "$I" 30
     assert_new "$I" "$v1"
     [[ $(last_word "$I") == *'why=killed' ]]
@@ -545,4 +548,8 @@ SCRIPT
     guard_start "$I" "$v3" ACTIVATE_MS=2000
     await_end "$I" 30
     assert_new "$I" "$v1"
+    sleep 0.5
+    run on_host <<<'ps axf | grep "[g]uard.sh\|[d]d bs="'
+    echo "$output"
+    [ -z "$output" ]
 }
