@@ -115,12 +115,11 @@ size_t copy_job_backlog(const struct copy_job *job) {
 static void held_add(struct copy_held *held, struct chunk *chunk) {
     if (held->first + held->count == held->cap) {
         if (held->first > 0) {
-            memmove(held->chunks, held->chunks + held->first,
-                    held->count * sizeof(held->chunks[0]));
+            memmove(held->chunks, held->chunks + held->first, held->count * sizeof(struct chunk *));
             held->first = 0;
         } else {
             held->cap = held->cap > 0 ? held->cap * 2 : 64;
-            held->chunks = xrealloc(held->chunks, held->cap * sizeof(held->chunks[0]));
+            held->chunks = xrealloc(held->chunks, held->cap * sizeof(struct chunk *));
         }
     }
     held->chunks[held->first + held->count++] = chunk_ref(chunk);

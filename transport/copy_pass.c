@@ -87,7 +87,7 @@ static void begin_path(struct copy_pass *pass, uint32_t index) {
         }
     }
     if (count != pass->receiver_count ||
-        memcmp(pass->receivers, pass->next_receivers, count * sizeof(pass->receivers[0])) != 0) {
+        memcmp(pass->receivers, pass->next_receivers, count * sizeof(struct copy_job *)) != 0) {
         flush(pass);
         struct copy_job **old = pass->receivers;
         pass->receivers = pass->next_receivers;
@@ -301,9 +301,9 @@ void copy_pass_start(struct copy_pass *pass, uint64_t now_ms) {
     if (pass->active || !is_time(pass, now_ms, &waiting)) {
         return;
     }
-    pass->members = xrealloc(pass->members, waiting * sizeof(pass->members[0]));
-    pass->receivers = xrealloc(pass->receivers, waiting * sizeof(pass->members[0]));
-    pass->next_receivers = xrealloc(pass->next_receivers, waiting * sizeof(pass->members[0]));
+    pass->members = xrealloc(pass->members, waiting * sizeof(struct copy_job *));
+    pass->receivers = xrealloc(pass->receivers, waiting * sizeof(struct copy_job *));
+    pass->next_receivers = xrealloc(pass->next_receivers, waiting * sizeof(struct copy_job *));
     for (struct copy_job *job = pass->copier->first_job; job != NULL; job = job->next) {
         if (!job->closed && job->lane == pass->lane && job->state == COPY_WAITING) {
             job->state = COPY_SENDING;

@@ -139,6 +139,7 @@ struct slice {
 };
 
 static int take_slice(struct serve_reader *reader, struct slice *ret_slice, struct error *error) {
+    *ret_slice = (struct slice){"", 0};
     size_t len;
     const char *rest = serve_reader_rest(reader, &len);
     if (len < 8) {
@@ -302,7 +303,7 @@ static bool hash_to_hex(const struct slice *text, char ret_hex[65]) {
         return false;
     }
     for (unsigned k = 0; k < 52; k++) {
-        const char *digit = memchr(digits, text->data[7 + 51 - k], 32);
+        const char *digit = strchr(digits, text->data[7 + 51 - k]);
         if (digit == NULL) {
             return false;
         }

@@ -216,7 +216,7 @@ static void output_scan(struct output *output, const char *marker, bool keep_end
         return;
     }
     output->over = true;
-    output->status = atoi(found + marker_len);
+    output->status = (int)strtol(found + marker_len, NULL, 10);
     /* The rest is what background processes print; it belongs to nobody. */
     buf_clear(tail);
 }

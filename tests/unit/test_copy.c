@@ -20,10 +20,10 @@ struct target {
     struct pipe_conn conn;
     struct copy_job *job;
     char *command;
-    int done, failed, progressed;
     struct copy_progress first, last;
-    struct error error;
     struct buf log;
+    int done, failed, progressed;
+    struct error error;
 };
 
 static uv_loop_t loop;
