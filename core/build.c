@@ -1,0 +1,501 @@
+/* Evaluation and builds on this machine; what goes to a build host is build_place.c's.
+ *
+ * One timer ("turn") is the driver: every callback that changes something asks for a turn, and the
+ * turn starts what can be started: first the evaluations that many hosts share, then single ones,
+ * then builds. So a callback never starts or frees anything itself, and no handler of the caller is
+ * called inside build_start.
+ */
+#include "core/build.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/base/text.h"
+#include "core/base/xalloc.h"
+#include "core/build_internal.h"
+
+/* Tools at once: an evaluation of NixOS takes most of a gigabyte, and each nix-store already builds
+ * as many derivations at once as nix.conf allows. */
+#define TOOLS_MAX 4
+/* Hosts in one evaluation: what they share is evaluated once, what they don't adds up in memory. */
+#define GROUP_MAX       32
+#define SILENCE_MS      (30u * 60u * 1000u)
+#define EXCERPT_MAX     820
+#define LOGGED_NAME_MAX 200
+
+static void turn(struct build *build);
+
+/* --- Bookkeeping --- */
+
+static void on_turn(uv_timer_t *timer) {
+    turn(container_of(timer, struct build, turn));
+}
+
+void build_turn(struct build *build) {
+    if (!build->freed) {
+        uv_timer_start(&build->turn, on_turn, 0, 0);
+    }
+}
+
+void build_job_log(struct build_job *job, const char *line, size_t len) {
+    build_log_add(&job->log, line, len);
+    if (job->build->handlers.on_log != NULL) {
+        job->build->handlers.on_log(job->index, line, len, job->build->arg);
+    }
+}
+
+void build_job_state(struct build_job *job, enum build_state state) {
+    const struct build *build = job->build;
+    if (build->handlers.on_state != NULL) {
+        const char *wanted = job->wanted != NULL ? job->wanted : "";
+        size_t len = strlen(wanted);
+        bool is_drv = len > 4 && strcmp(wanted + len - 4, ".drv") == 0;
+        build->handlers.on_state(job->index, state, is_drv ? "" : wanted, is_drv ? wanted : "",
+                                 build->arg);
+    }
+}
+
+static void finish(struct build_job *job) {
+    assert(job->state != JOB_DONE && job->tool == NULL && job->remote == NULL);
+    job->state = JOB_DONE;
+    job->build->done++;
+    build_turn(job->build);
+}
+
+void build_job_built(struct build_job *job, const struct build_result *result) {
+    struct build *build = job->build;
+    finish(job);
+    if (build->handlers.on_state != NULL) {
+        build->handlers.on_state(job->index, BUILD_BUILT, result->path, result->drv, build->arg);
+    }
+    build->handlers.on_built(job->index, result, build->arg);
+}
+
+void build_job_failed(struct build_job *job, const struct error *error) {
+    struct build *build = job->build;
+    finish(job);
+    build_job_state(job, BUILD_FAILED);
+    build->handlers.on_failed(job->index, error, build->arg);
+}
+
+/* "the evaluation failed: " and the tool's own words; where it didn't end by itself, why. */
+static void describe_failure(const struct build_log *log, const struct build_tool_result *result,
+                             const char *what, const char *reason, struct error *error) {
+    if (result->err == FLEET_ERR_CANCELLED || result->err == FLEET_ERR_SYSTEM) {
+        *error = result->error;
+        return;
+    }
+    struct buf words = BUF_INIT;
+    if (result->err != 0) {
+        buf_add_text(&words, result->error.message);
+        if (log->next > 0) {
+            buf_add_text(&words, "; its last words:\n");
+        }
+    }
+    build_log_excerpt(log, EXCERPT_MAX, &words);
+    if (words.len == 0) {
+        buf_printf(&words, "exit status %d and not a word", result->status);
+    }
+    if (log->path != NULL) {
+        size_t len = strlen(log->path);
+        if (len <= LOGGED_NAME_MAX) {
+            buf_printf(&words, "\nthe whole log: %s", log->path);
+        }
+    }
+    error_set(error, FLEET_ERR_BUILD, reason, "the %s failed: %s", what, buf_text(&words));
+    buf_free(&words);
+}
+
+static void fail_tool(struct build_job *job, const struct build_tool_result *result,
+                      const char *what, const char *reason) {
+    struct error error = ERROR_INIT;
+    describe_failure(&job->log, result, what, reason, &error);
+    build_job_failed(job, &error);
+}
+
+static void fail_words(struct build_job *job, const char *reason, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void fail_words(struct build_job *job, const char *reason, const char *format, ...) {
+    struct error error = ERROR_INIT;
+    va_list args;
+    va_start(args, format);
+    error_setv(&error, FLEET_ERR_BUILD, reason, format, args);
+    va_end(args);
+    build_job_failed(job, &error);
+}
+
+static void on_job_line(const char *line, size_t len, void *arg) {
+    build_job_log(arg, line, len);
+}
+
+static struct build_tool *start_tool(struct build *build, const struct build_argv *argv,
+                                     const struct build_tool_handlers *handlers, void *arg) {
+    build->running++;
+    return build_tool_start(build->loop, (const char *const *)argv->items, build->inventory->dir,
+                            build->options.timeout_ms, handlers, arg);
+}
+
+/* --- Evaluation --- */
+
+static void evaluated(struct build_job *job, char *wanted) {
+    job->wanted = wanted;
+    job->state = JOB_EVALUATED;
+    build_turn(job->build);
+}
+
+static void on_evaluated(const struct build_tool_result *result, void *arg) {
+    struct build_job *job = arg;
+    job->tool = NULL;
+    job->build->running--;
+    if (result->err != 0 || result->status != 0) {
+        bool is_command = job->host->system.kind == INV_SYSTEM_COMMAND;
+        fail_tool(job, result, is_command ? "build command" : "evaluation",
+                  is_command ? "build-failed" : "eval-failed");
+        return;
+    }
+    char *path = build_read_path(result->out);
+    if (path == NULL) {
+        char *words = text_cleaned(result->out, strnlen(result->out, 80));
+        fail_words(job, "eval-failed", "%s printed no store path but \"%s\"",
+                   job->host->system.kind == INV_SYSTEM_COMMAND ? job->host->system.command.items[0]
+                                                                : "the evaluation",
+                   words);
+        auto_free(&words);
+        return;
+    }
+    evaluated(job, path);
+}
+
+/* Where a flake's evaluation is not a derivation, `.drvPath` says so in Nix's own words. */
+static void evaluate(struct build_job *job) {
+    static const struct build_tool_handlers handlers = {.on_line = on_job_line,
+                                                        .on_done = on_evaluated};
+    const struct inv_system *system = &job->host->system;
+    struct build_argv argv = {0};
+    if (system->kind == INV_SYSTEM_COMMAND) {
+        for (size_t i = 0; i < system->command.count; i++) {
+            build_argv_add(&argv, "%s", system->command.items[i]);
+        }
+    } else {
+        build_evaluate_argv(system, &argv);
+    }
+    if (job->state == JOB_NEW) {
+        job->state = JOB_EVALUATING;
+        build_job_state(job, BUILD_EVALUATING);
+    }
+    job->alone = false;
+    job->tool = start_tool(job->build, &argv, &handlers, job);
+    build_argv_free(&argv);
+}
+
+static void on_group_line(const char *line, size_t len, void *arg) {
+    struct build_group *group = arg;
+    build_log_add(&group->log, line, len);
+    if (group->build->handlers.on_log != NULL) {
+        group->build->handlers.on_log(SIZE_MAX, line, len, group->build->arg);
+    }
+}
+
+static void unlink_group(struct build_group *group) {
+    struct build_group **link = &group->build->groups;
+    while (*link != group) {
+        link = &(*link)->next;
+    }
+    *link = group->next;
+}
+
+static void on_group_evaluated(const struct build_tool_result *result, void *arg) {
+    struct build_group *group = arg;
+    struct build *build = group->build;
+    char **drvs = xcalloc(group->count, sizeof(char *));
+    bool ok = result->err == 0 && result->status == 0 &&
+              build_read_flake(result->out, group->count, drvs);
+    build->running--;
+    unlink_group(group);
+    for (size_t i = 0; i < group->count; i++) {
+        struct build_job *job = group->jobs[i];
+        if (ok) {
+            evaluated(job, drvs[i]);
+        } else if (result->err == FLEET_ERR_CANCELLED || result->err == FLEET_ERR_SYSTEM) {
+            build_job_failed(job, &result->error);
+        } else {
+            /* One of them is wrong, and Nix says only what, not whose: each by itself. */
+            job->alone = true;
+        }
+    }
+    build_turn(build);
+    auto_free(&drvs);
+    build_log_free(&group->log);
+    auto_free(&group->jobs);
+    auto_free(&group);
+}
+
+/* One evaluation for this job and all that can share it. */
+static void evaluate_shared(struct build *build, size_t first) {
+    static const struct build_tool_handlers handlers = {.on_line = on_group_line,
+                                                        .on_done = on_group_evaluated};
+    const struct inv_system *systems[GROUP_MAX];
+    struct build_group *group = xcalloc(1, sizeof(*group));
+    group->build = build;
+    group->jobs = xcalloc(GROUP_MAX, sizeof(struct build_job *));
+    for (size_t i = first; i < build->count && group->count < GROUP_MAX; i++) {
+        struct build_job *job = &build->jobs[i];
+        if (job->state == JOB_NEW &&
+            build_shares_evaluation(&job->host->system, &build->jobs[first].host->system)) {
+            job->state = JOB_EVALUATING;
+            systems[group->count] = &job->host->system;
+            group->jobs[group->count++] = job;
+        }
+    }
+    if (group->count == 1) {
+        struct build_job *alone = group->jobs[0];
+        auto_free(&group->jobs);
+        auto_free(&group);
+        alone->state = JOB_NEW;
+        evaluate(alone);
+        return;
+    }
+    build_log_init(&group->log, build->run_dir, "evaluation");
+    group->next = build->groups;
+    build->groups = group;
+    struct build_argv argv = {0};
+    build_flake_argv(systems, group->count, &argv);
+    group->tool = start_tool(build, &argv, &handlers, group);
+    build_argv_free(&argv);
+    for (size_t i = 0; i < group->count; i++) {
+        build_job_state(group->jobs[i], BUILD_EVALUATING);
+    }
+}
+
+/* --- Builds on this machine --- */
+
+/* Where `build --out-link` wants its link, else the run's own root; a new string, or NULL. */
+static char *root_of(const struct build_job *job, const char *folder) {
+    return folder == NULL ? NULL : xasprintf("%s/%s", folder, job->host->name);
+}
+
+static void on_realised(const struct build_tool_result *result, void *arg) {
+    struct build_job *job = arg;
+    job->tool = NULL;
+    job->build->running--;
+    if (result->err != 0 || result->status != 0) {
+        if (result->err == 0 && job->host->system.kind == INV_SYSTEM_PATH) {
+            fail_words(job, "build-failed",
+                       "%s is not in this machine's store, and no substituter has it; build or "
+                       "copy it, or, if the host has it already, set \"build\": {\"on\": "
+                       "\"target\"}",
+                       job->wanted);
+            return;
+        }
+        fail_tool(job, result, "build", "build-failed");
+        return;
+    }
+    char *path = build_read_path(result->out);
+    if (path == NULL) {
+        fail_words(job, "build-failed", "nix-store built %s and named no output", job->wanted);
+        return;
+    }
+    bool is_drv = strcmp(path, job->wanted) != 0;
+    build_job_built(job, &(struct build_result){.path = path,
+                                                .drv = is_drv ? job->wanted : "",
+                                                .source = BUILD_SOURCE_LOCAL,
+                                                .remote_command = ""});
+    auto_free(&path);
+}
+
+static void realise_here(struct build_job *job) {
+    static const struct build_tool_handlers handlers = {.on_line = on_job_line,
+                                                        .on_done = on_realised};
+    const struct build *build = job->build;
+    char *root = root_of(job, build->out_link != NULL ? build->out_link : build->roots);
+    struct build_argv argv = {0};
+    build_realise_argv(&job->host->system, job->wanted, root, &argv);
+    job->tool = start_tool(job->build, &argv, &handlers, job);
+    build_argv_free(&argv);
+    auto_free(&root);
+}
+
+/* --- The driver --- */
+
+static bool is_evaluable(const struct build_job *job) {
+    return job->alone || (job->state == JOB_NEW && job->host->system.kind != INV_SYSTEM_PATH);
+}
+
+static void start_evaluations(struct build *build) {
+    for (size_t i = 0; i < build->count && build->running < TOOLS_MAX; i++) {
+        struct build_job *job = &build->jobs[i];
+        if (job->state == JOB_NEW && job->host->system.kind == INV_SYSTEM_PATH) {
+            evaluated(job, xstrdup(job->host->system.path));
+        } else if (job->state == JOB_NEW && job->host->system.kind == INV_SYSTEM_FLAKE) {
+            evaluate_shared(build, i);
+        } else if (is_evaluable(job)) {
+            evaluate(job);
+        }
+    }
+}
+
+static void start_builds(struct build *build) {
+    for (size_t i = 0; i < build->count; i++) {
+        struct build_job *job = &build->jobs[i];
+        if (job->state != JOB_EVALUATED) {
+            continue;
+        }
+        bool room =
+            job->place == NULL ? build->running < TOOLS_MAX : build_place_has_room(job->place);
+        if (room) {
+            job->state = JOB_BUILDING;
+            build_job_state(job, BUILD_BUILDING);
+            if (job->place == NULL) {
+                realise_here(job);
+            } else {
+                build_place_start(job);
+            }
+        }
+    }
+}
+
+static void cancel_rest(struct build *build) {
+    struct error error = ERROR_INIT;
+    error_set(&error, FLEET_ERR_CANCELLED, "cancelled", "cancelled");
+    for (size_t i = 0; i < build->count; i++) {
+        struct build_job *job = &build->jobs[i];
+        if (job->state == JOB_NEW || job->state == JOB_EVALUATED || job->alone) {
+            job->alone = false;
+            build_job_failed(job, &error);
+        }
+    }
+}
+
+static void turn(struct build *build) {
+    if (build->cancelled) {
+        cancel_rest(build);
+    } else {
+        start_evaluations(build);
+        start_builds(build);
+    }
+    if (build->done == build->count && !build->said_done) {
+        build->said_done = true;
+        build_places_close(build);
+        if (build->handlers.on_done != NULL) {
+            build->handlers.on_done(build->arg);
+        }
+    }
+}
+
+/* --- From outside --- */
+
+/* The job's build host, or NULL for this machine. A list is dealt out in the hosts' order. */
+static struct build_place *choose_place(struct build *build, const struct build_job *job) {
+    const struct inv_host *host = job->host;
+    if (host->build_on_count == 0 || host->system.kind == INV_SYSTEM_COMMAND) {
+        return NULL; /* a command has built wherever it likes, and its path is here */
+    }
+    const struct inv_build_on *on = &host->build_on[job->index % host->build_on_count];
+    const struct inv_host *where = NULL;
+    switch (on->kind) {
+    case INV_BUILD_LOCAL:
+        return NULL;
+    case INV_BUILD_TARGET:
+        where = host;
+        break;
+    case INV_BUILD_HOST:
+        where = inventory_host(build->inventory, on->host);
+        break;
+    case INV_BUILD_ADDRESS:
+        where = on->spec;
+        break;
+    }
+    /* The inventory's loader has made sure that it exists. */
+    return where == NULL || where->local ? NULL : build_place_get(build, where);
+}
+
+static void make_folder(const char *path) {
+    if (path != NULL && mkdir(path, 0755) != 0 && errno != EEXIST) {
+        /* Nix says what is wrong when it can't write its root there. */
+        return;
+    }
+}
+
+struct build *build_start(uv_loop_t *loop, const struct inventory *inventory,
+                          const struct inv_host *const *hosts, size_t count,
+                          const struct build_options *options,
+                          const struct build_handlers *handlers, void *arg) {
+    struct build *build = xcalloc(1, sizeof(*build));
+    build->loop = loop;
+    build->inventory = inventory;
+    build->options = *options;
+    build->handlers = *handlers;
+    build->arg = arg;
+    if (build->options.timeout_ms == 0) {
+        build->options.timeout_ms = SILENCE_MS;
+    }
+    build->run_dir = options->run_dir != NULL ? xstrdup(options->run_dir) : NULL;
+    build->roots = options->run_dir != NULL ? xasprintf("%s/roots", options->run_dir) : NULL;
+    build->out_link = options->out_link != NULL ? xstrdup(options->out_link) : NULL;
+    make_folder(build->roots);
+    make_folder(build->out_link);
+    build->jobs = xcalloc(count, sizeof(build->jobs[0]));
+    build->count = count;
+    for (size_t i = 0; i < count; i++) {
+        struct build_job *job = &build->jobs[i];
+        job->build = build;
+        job->index = i;
+        job->host = hosts[i];
+        job->place = choose_place(build, job);
+        build_log_init(&job->log, options->run_dir, hosts[i]->name);
+    }
+    uv_timer_init(loop, &build->turn);
+    build->open = 1;
+    build_turn(build);
+    return build;
+}
+
+void build_cancel(struct build *build) {
+    build->cancelled = true;
+    for (struct build_group *group = build->groups; group != NULL; group = group->next) {
+        build_tool_cancel(group->tool);
+    }
+    for (size_t i = 0; i < build->count; i++) {
+        struct build_job *job = &build->jobs[i];
+        if (job->tool != NULL) {
+            build_tool_cancel(job->tool);
+        } else if (job->remote != NULL) {
+            build_place_cancel(job);
+            job->state = JOB_EVALUATED; /* the turn ends it */
+        }
+    }
+    build_turn(build);
+}
+
+static void destroy(struct build *build) {
+    for (size_t i = 0; i < build->count; i++) {
+        build_log_free(&build->jobs[i].log);
+        auto_free(&build->jobs[i].wanted);
+    }
+    build_places_free(build);
+    auto_free(&build->jobs);
+    auto_free(&build->roots);
+    auto_free(&build->run_dir);
+    auto_free(&build->out_link);
+    auto_free(&build);
+}
+
+void build_closed(struct build *build) {
+    assert(build->open > 0);
+    if (--build->open == 0) {
+        destroy(build);
+    }
+}
+
+static void on_turn_closed(uv_handle_t *handle) {
+    build_closed(container_of(handle, struct build, turn));
+}
+
+void build_free(struct build *build) {
+    assert(build->said_done && !build->freed);
+    build->freed = true;
+    uv_close((uv_handle_t *)&build->turn, on_turn_closed);
+}

@@ -1,0 +1,190 @@
+#include "core/build_command.h"
+
+#include <cjson/cJSON.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/base/text.h"
+#include "core/base/xalloc.h"
+#include "transport/closure.h"
+
+#define DRV_SUFFIX ".drv"
+
+void build_argv_add(struct build_argv *argv, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    argv->items = xrealloc(argv->items, (argv->count + 2) * sizeof(char *));
+    argv->items[argv->count++] = xvasprintf(format, args);
+    argv->items[argv->count] = NULL;
+    va_end(args);
+}
+
+void build_argv_free(struct build_argv *argv) {
+    for (size_t i = 0; i < argv->count; i++) {
+        auto_free(&argv->items[i]);
+    }
+    auto_free(&argv->items);
+    argv->count = 0;
+}
+
+static bool same_text(const char *a, const char *b) {
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+bool build_shares_evaluation(const struct inv_system *a, const struct inv_system *b) {
+    if (a->kind != INV_SYSTEM_FLAKE || b->kind != INV_SYSTEM_FLAKE ||
+        !same_text(a->flake_ref, b->flake_ref) || !same_text(a->nix_bin, b->nix_bin) ||
+        a->nix_options.count != b->nix_options.count) {
+        return false;
+    }
+    for (size_t i = 0; i < a->nix_options.count; i++) {
+        if (!same_text(a->nix_options.items[i].key, b->nix_options.items[i].key) ||
+            !same_text(a->nix_options.items[i].value, b->nix_options.items[i].value)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void add_tool(struct build_argv *argv, const struct inv_system *system, const char *tool) {
+    if (system->nix_bin != NULL) {
+        build_argv_add(argv, "%s/%s", system->nix_bin, tool);
+    } else {
+        build_argv_add(argv, "%s", tool);
+    }
+}
+
+static void add_options(struct build_argv *argv, const struct inv_system *system) {
+    for (size_t i = 0; i < system->nix_options.count; i++) {
+        build_argv_add(argv, "--option");
+        build_argv_add(argv, "%s", system->nix_options.items[i].key);
+        build_argv_add(argv, "%s", system->nix_options.items[i].value);
+    }
+}
+
+static void add_flakes(struct build_argv *argv) {
+    build_argv_add(argv, "--extra-experimental-features");
+    build_argv_add(argv, "nix-command flakes");
+}
+
+void build_flake_argv(const struct inv_system *const *systems, size_t count,
+                      struct build_argv *ret_argv) {
+    add_tool(ret_argv, systems[0], "nix");
+    add_flakes(ret_argv);
+    build_argv_add(ret_argv, "build");
+    build_argv_add(ret_argv, "--dry-run");
+    build_argv_add(ret_argv, "--json");
+    add_options(ret_argv, systems[0]);
+    build_argv_add(ret_argv, "--");
+    for (size_t i = 0; i < count; i++) {
+        build_argv_add(ret_argv, "%s#%s", systems[i]->flake_ref, systems[i]->flake_attr);
+    }
+}
+
+static bool is_derivation(const char *path) {
+    size_t len = strlen(path);
+    size_t suffix = strlen(DRV_SUFFIX);
+    return store_path_is_valid(path) && len > suffix &&
+           strcmp(path + len - suffix, DRV_SUFFIX) == 0;
+}
+
+bool build_read_flake(const char *out, size_t count, char **ret_drvs) {
+    cJSON *root = cJSON_Parse(out);
+    bool ok = cJSON_IsArray(root) && (size_t)cJSON_GetArraySize(root) == count;
+    const cJSON *item = ok ? root->child : NULL;
+    for (const cJSON *each = item; each != NULL; each = each->next) {
+        const cJSON *drv = cJSON_GetObjectItemCaseSensitive(each, "drvPath");
+        ok = ok && cJSON_IsString(drv) && is_derivation(drv->valuestring);
+    }
+    for (size_t i = 0; ok && i < count; i++, item = item->next) {
+        ret_drvs[i] = xstrdup(cJSON_GetObjectItemCaseSensitive(item, "drvPath")->valuestring);
+    }
+    cJSON_Delete(root);
+    return ok;
+}
+
+void build_evaluate_argv(const struct inv_system *system, struct build_argv *ret_argv) {
+    if (system->kind == INV_SYSTEM_FLAKE) {
+        add_tool(ret_argv, system, "nix");
+        add_flakes(ret_argv);
+        build_argv_add(ret_argv, "eval");
+        build_argv_add(ret_argv, "--raw");
+        add_options(ret_argv, system);
+        build_argv_add(ret_argv, "--");
+        build_argv_add(ret_argv, "%s#%s.drvPath", system->flake_ref, system->flake_attr);
+        return;
+    }
+    add_tool(ret_argv, system, "nix-instantiate");
+    build_argv_add(ret_argv, "%s", system->file);
+    if (system->attr != NULL) {
+        build_argv_add(ret_argv, "-A");
+        build_argv_add(ret_argv, "%s", system->attr);
+    }
+    for (size_t i = 0; i < system->args.count; i++) {
+        build_argv_add(ret_argv, "--argstr");
+        build_argv_add(ret_argv, "%s", system->args.items[i].key);
+        build_argv_add(ret_argv, "%s", system->args.items[i].value);
+    }
+    add_options(ret_argv, system);
+}
+
+void build_realise_argv(const struct inv_system *system, const char *path, const char *root,
+                        struct build_argv *ret_argv) {
+    add_tool(ret_argv, system, "nix-store");
+    build_argv_add(ret_argv, "--realise");
+    build_argv_add(ret_argv, "%s", path);
+    if (root != NULL) {
+        build_argv_add(ret_argv, "--add-root");
+        build_argv_add(ret_argv, "%s", root);
+        build_argv_add(ret_argv, "--indirect"); /* Nix before 2.4 wants it */
+    }
+    add_options(ret_argv, system);
+}
+
+char *build_read_path(const char *out) {
+    size_t len = strcspn(out, "\r\n");
+    char *line = xstrndup(out, len);
+    char *bang = strchr(line, '!');
+    if (bang != NULL) {
+        *bang = '\0';
+    }
+    if (store_path_is_valid(line)) {
+        return line;
+    }
+    char *found = NULL;
+    char target[512];
+    ssize_t got = line[0] == '/' ? readlink(line, target, sizeof(target) - 1) : -1;
+    if (got > 0) {
+        target[got] = '\0';
+        found = store_path_is_valid(target) ? xstrdup(target) : NULL;
+    }
+    auto_free(&line);
+    return found;
+}
+
+char *build_realise_script(const struct inv_system *system, const char *path, const char *name) {
+    struct buf script = BUF_INIT;
+    /* One compound command: cut short by a lost connection it is a syntax error. */
+    buf_add_text(&script, "{\n"
+                          "PATH=/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin:"
+                          "${HOME:-/root}/.nix-profile/bin:/usr/local/bin:/usr/bin:/bin:$PATH\n"
+                          "export PATH\n"
+                          "roots=/nix/var/nix/gcroots/fleet\n"
+                          "mkdir -p $roots 2>/dev/null\n"
+                          "[ -w $roots ] || roots=${HOME:-/tmp}/.local/state/fleet/roots\n"
+                          "mkdir -p \"$roots\" || exit 1\n"
+                          "nix-store --realise ");
+    text_shell_quote(&script, path);
+    for (size_t i = 0; i < system->nix_options.count; i++) {
+        buf_add_text(&script, " --option ");
+        text_shell_quote(&script, system->nix_options.items[i].key);
+        buf_add_char(&script, ' ');
+        text_shell_quote(&script, system->nix_options.items[i].value);
+    }
+    buf_add_text(&script, " --indirect --add-root \"$roots\"/");
+    text_shell_quote(&script, name);
+    buf_add_text(&script, " </dev/null >/dev/null || exit $?\nreadlink \"$roots\"/");
+    text_shell_quote(&script, name);
+    buf_add_text(&script, "\nexit\n}\n");
+    return buf_take(&script);
+}

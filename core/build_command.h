@@ -1,0 +1,43 @@
+/* The command lines of Nix's tools, and what they answer. Pure.
+ */
+#ifndef FLEET_CORE_BUILD_COMMAND_H
+#define FLEET_CORE_BUILD_COMMAND_H
+
+#include "inventory/inventory.h"
+
+/* A growing argv of its own strings, always ended by NULL. Zero-initialised is valid. */
+struct build_argv {
+    char **items;
+    size_t count;
+};
+void build_argv_add(struct build_argv *argv, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void build_argv_free(struct build_argv *argv);
+
+/* True if two systems can be evaluated by one process. */
+bool build_shares_evaluation(const struct inv_system *a, const struct inv_system *b);
+
+/* Evaluates flake attributes to derivations, all at once; the answer is build_read_flake's. */
+void build_flake_argv(const struct inv_system *const *systems, size_t count,
+                      struct build_argv *ret_argv);
+/* One derivation path for each, in the same order, as new strings in ret_drvs. False where the
+ * answer isn't that. */
+bool build_read_flake(const char *out, size_t count, char **ret_drvs);
+
+/* Evaluates one system of kind FLAKE or FILE; the answer is one line, build_read_path's. */
+void build_evaluate_argv(const struct inv_system *system, struct build_argv *ret_argv);
+
+/* Builds or fetches `path`, a derivation or an output. The answer is its output's path, or `root`
+ * where one is asked for (NULL: none). */
+void build_realise_argv(const struct inv_system *system, const char *path, const char *root,
+                        struct build_argv *ret_argv);
+
+/* The store path in the first line of `out` ("!out" cut off), or where that is a link the one that
+ * it leads to; a new string, or NULL. */
+char *build_read_path(const char *out);
+
+/* The same for a build host: a script for its /bin/sh. It leaves a root called `name`, says the
+ * output's path on stdout and Nix's log on stderr. */
+char *build_realise_script(const struct inv_system *system, const char *path, const char *name);
+
+#endif

@@ -1,0 +1,102 @@
+/* What build.c (evaluation and local builds) and build_place.c (build hosts) share.
+ *
+ *   JOB_NEW ──► JOB_EVALUATING ──► JOB_EVALUATED ──► JOB_BUILDING ──► JOB_DONE
+ *        `path` systems, and commands once they have printed one, begin as EVALUATED; every state
+ *        may end in JOB_DONE with a failure.
+ *
+ * A job belongs to one host. on_built or on_failed is called once, when it becomes JOB_DONE, and
+ * nothing of it runs any more then.
+ */
+#ifndef FLEET_CORE_BUILD_INTERNAL_H
+#define FLEET_CORE_BUILD_INTERNAL_H
+
+#include "core/build.h"
+#include "core/build_command.h"
+#include "core/build_log.h"
+#include "core/build_tool.h"
+#include "transport/copy.h"
+
+enum job_state {
+    JOB_NEW,
+    JOB_EVALUATING,
+    JOB_EVALUATED,
+    JOB_BUILDING,
+    JOB_DONE
+};
+
+struct build_job {
+    struct build *build;
+    size_t index;
+    const struct inv_host *host;
+    enum job_state state;
+    bool alone;   /* its shared evaluation failed: it is evaluated by itself */
+    char *wanted; /* a derivation, or a path that is only fetched */
+    struct build_log log;
+    struct build_tool *tool; /* here */
+    /* On a build host. */
+    struct build_place *place; /* NULL: here */
+    struct build_remote *remote;
+};
+
+/* Several jobs of one flake in one evaluation. */
+struct build_group {
+    struct build *build;
+    struct build_job **jobs;
+    size_t count;
+    struct build_log log;
+    struct build_tool *tool;
+    struct build_group *next;
+};
+
+struct build {
+    uv_loop_t *loop;
+    const struct inventory *inventory;
+    struct build_handlers handlers;
+    void *arg;
+    struct build_options options;
+    char *run_dir; /* copies of the options' */
+    char *out_link;
+    char *roots;     /* RUN_DIR/roots, or NULL */
+    uv_timer_t turn; /* starts what can be started, in a callback of its own */
+    struct build_job *jobs;
+    size_t count;
+    size_t running; /* tools */
+    size_t done;
+    bool cancelled;
+    bool said_done;
+    bool freed;
+    size_t open;                /* handles and connections that aren't closed */
+    struct build_group *groups; /* running */
+    struct build_place *places;
+    /* The local store, for derivations that go to a build host. */
+    struct conn *local;
+    struct copier *copier;
+};
+
+/* --- build.c --- */
+
+/* Another look at what can be started, soon. */
+void build_turn(struct build *build);
+void build_job_log(struct build_job *job, const char *line, size_t len);
+void build_job_state(struct build_job *job, enum build_state state);
+/* The end of a job. `path` is copied by the receiver. */
+void build_job_built(struct build_job *job, const struct build_result *result);
+void build_job_failed(struct build_job *job, const struct error *error);
+/* A handle or connection has closed. */
+void build_closed(struct build *build);
+
+/* --- build_place.c --- */
+
+/* The build host of an inventory host's entry, shared by all jobs that go there. */
+struct build_place *build_place_get(struct build *build, const struct inv_host *host);
+/* Room for one more job? */
+bool build_place_has_room(const struct build_place *place);
+/* Copies the derivation there, builds it and ends the job. */
+void build_place_start(struct build_job *job);
+/* Ends a running job's work there without a word. */
+void build_place_cancel(struct build_job *job);
+/* Closes all connections; build_closed follows for each. No job runs. */
+void build_places_close(struct build *build);
+void build_places_free(struct build *build);
+
+#endif

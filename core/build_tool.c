@@ -1,0 +1,231 @@
+#include "core/build_tool.h"
+
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/base/buf.h"
+#include "core/base/xalloc.h"
+
+#define OUT_MAX       (4u * 1024u * 1024u)
+#define KILL_AFTER_MS 2000
+/* How long the pipes are read on after the exit, where a child of the tool still holds them. */
+#define LINGER_MS 1000
+
+struct build_tool {
+    struct build_tool_handlers handlers;
+    void *arg;
+    uv_process_t process;
+    uv_pipe_t out, err;
+    uv_timer_t silence; /* also starts a tool's end that failed to start */
+    uv_timer_t kill;
+    uint64_t silence_ms;
+    size_t open;    /* handles that aren't closed */
+    size_t reading; /* pipes that aren't at their end */
+    bool exited;
+    bool closing;
+    int64_t status;
+    int signal;
+    struct error error; /* why it was ended, or didn't start */
+    struct buf output;
+    struct build_lines lines;
+    char chunk[16384];
+};
+
+void build_lines_add(struct build_lines *lines, const char *data, size_t len,
+                     void (*on_line)(const char *line, size_t len, void *arg), void *arg) {
+    for (size_t i = 0; i < len; i++) {
+        bool end = data[i] == '\n' || data[i] == '\r';
+        if (!end) {
+            lines->text[lines->len++] = data[i];
+        }
+        /* The second half of "\r\n" and a redrawn empty line are no lines. */
+        if ((end && lines->len > 0) || (data[i] == '\n' && i > 0 && data[i - 1] == '\n') ||
+            lines->len == sizeof(lines->text)) {
+            on_line(lines->text, lines->len, arg);
+            lines->len = 0;
+        }
+    }
+}
+
+void build_lines_end(struct build_lines *lines,
+                     void (*on_line)(const char *line, size_t len, void *arg), void *arg) {
+    if (lines->len > 0) {
+        on_line(lines->text, lines->len, arg);
+        lines->len = 0;
+    }
+}
+
+/* --- The end --- */
+
+static void on_closed(uv_handle_t *handle) {
+    struct build_tool *tool = handle->data;
+    if (--tool->open > 0) {
+        return;
+    }
+    build_lines_end(&tool->lines, tool->handlers.on_line, tool->arg);
+    struct build_tool_result result = {
+        .err = (int)tool->error.code,
+        .status = tool->signal != 0 ? 128 + tool->signal : (int)tool->status,
+        .out = buf_text(&tool->output),
+        .error = tool->error,
+    };
+    tool->handlers.on_done(&result, tool->arg);
+    buf_free(&tool->output);
+    auto_free(&tool);
+}
+
+static void close_handle(uv_handle_t *handle) {
+    if (!uv_is_closing(handle)) {
+        uv_close(handle, on_closed);
+    }
+}
+
+static void close_all(struct build_tool *tool) {
+    tool->closing = true;
+    close_handle((uv_handle_t *)&tool->process);
+    close_handle((uv_handle_t *)&tool->out);
+    close_handle((uv_handle_t *)&tool->err);
+    close_handle((uv_handle_t *)&tool->silence);
+    close_handle((uv_handle_t *)&tool->kill);
+}
+
+static void on_linger(uv_timer_t *timer) {
+    close_all(timer->data);
+}
+
+static void check_end(struct build_tool *tool) {
+    if (!tool->exited || tool->closing) {
+        return;
+    }
+    if (tool->reading == 0) {
+        close_all(tool);
+    } else {
+        uv_timer_start(&tool->kill, on_linger, LINGER_MS, 0);
+    }
+}
+
+static void on_exit_status(uv_process_t *process, int64_t status, int signum) {
+    struct build_tool *tool = process->data;
+    tool->exited = true;
+    tool->status = status;
+    tool->signal = signum;
+    uv_timer_stop(&tool->silence);
+    check_end(tool);
+}
+
+static void on_kill(uv_timer_t *timer) {
+    const struct build_tool *tool = timer->data;
+    kill(-tool->process.pid, SIGKILL);
+}
+
+static void end(struct build_tool *tool) {
+    if (!tool->exited) {
+        uv_timer_stop(&tool->silence);
+        kill(-tool->process.pid, SIGTERM);
+        uv_timer_start(&tool->kill, on_kill, KILL_AFTER_MS, 0);
+    }
+}
+
+static void on_silence(uv_timer_t *timer) {
+    struct build_tool *tool = timer->data;
+    error_set(&tool->error, FLEET_ERR_TIMEOUT, "build-silent", "no output for %llu s, ended",
+              (unsigned long long)(tool->silence_ms / 1000));
+    end(tool);
+}
+
+void build_tool_cancel(struct build_tool *tool) {
+    if (tool->error.code == 0) {
+        error_set(&tool->error, FLEET_ERR_CANCELLED, "cancelled", "cancelled");
+        end(tool);
+    }
+}
+
+/* --- Output --- */
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
+    struct build_tool *tool = handle->data;
+    (void)suggested;
+    *buf = uv_buf_init(tool->chunk, sizeof(tool->chunk));
+}
+
+static void on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *buf) {
+    struct build_tool *tool = stream->data;
+    if (got < 0) {
+        uv_read_stop(stream);
+        tool->reading--;
+        check_end(tool);
+        return;
+    }
+    if (got > 0 && !tool->exited) {
+        uv_timer_again(&tool->silence);
+    }
+    if (stream == (uv_stream_t *)&tool->err) {
+        build_lines_add(&tool->lines, buf->base, (size_t)got, tool->handlers.on_line, tool->arg);
+    } else if (tool->output.len < OUT_MAX) {
+        buf_add(&tool->output, buf->base, (size_t)got);
+    }
+}
+
+/* --- The start --- */
+
+static void on_not_started(uv_timer_t *timer) {
+    close_all(timer->data);
+}
+
+static int spawn(struct build_tool *tool, const char *const *argv, const char *dir) {
+    uv_stdio_container_t stdio[] = {
+        {.flags = UV_IGNORE},
+        {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&tool->out},
+        {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&tool->err},
+    };
+    size_t count = 0;
+    while (argv[count] != NULL) {
+        count++;
+    }
+    /* libuv wants them writable and leaves them alone. */
+    char **args = xmemdup(argv, (count + 1) * sizeof(*argv));
+    uv_process_options_t options = {
+        .exit_cb = on_exit_status,
+        .file = argv[0],
+        .args = args,
+        .cwd = dir,
+        .flags = UV_PROCESS_DETACHED,
+        .stdio = stdio,
+        .stdio_count = (int)ARRAY_LEN(stdio),
+    };
+    int err = uv_spawn(tool->out.loop, &tool->process, &options);
+    auto_free(&args);
+    return err;
+}
+
+struct build_tool *build_tool_start(uv_loop_t *loop, const char *const *argv, const char *dir,
+                                    uint64_t silence_ms, const struct build_tool_handlers *handlers,
+                                    void *arg) {
+    struct build_tool *tool = xcalloc(1, sizeof(*tool));
+    tool->handlers = *handlers;
+    tool->arg = arg;
+    tool->silence_ms = silence_ms;
+    uv_pipe_init(loop, &tool->out, 0);
+    uv_pipe_init(loop, &tool->err, 0);
+    uv_timer_init(loop, &tool->silence);
+    uv_timer_init(loop, &tool->kill);
+    tool->process.data = tool->out.data = tool->err.data = tool->silence.data = tool->kill.data =
+        tool;
+    tool->open = 5;
+    int err = spawn(tool, argv, dir);
+    if (err != 0) {
+        tool->exited = true;
+        error_set(&tool->error, FLEET_ERR_SYSTEM, "no-tool", "cannot run %s: %s%s", argv[0],
+                  uv_strerror(err),
+                  err == UV_ENOENT ? "; install it, or say where it is with nix_bin" : "");
+        uv_timer_start(&tool->silence, on_not_started, 0, 0);
+        return tool;
+    }
+    tool->reading = 2;
+    uv_read_start((uv_stream_t *)&tool->out, on_alloc, on_read);
+    uv_read_start((uv_stream_t *)&tool->err, on_alloc, on_read);
+    uv_timer_start(&tool->silence, on_silence, silence_ms, silence_ms);
+    return tool;
+}
