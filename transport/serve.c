@@ -379,8 +379,9 @@ int serve_take_info(struct serve_reader *reader, struct path_info **ret_info, st
     struct info_draft draft = {0};
     int got = take_draft(reader, &draft, error);
     if (got == 0 && reader->in.len - begin > ENTRY_MAX) {
-        got = error_set(error, FLEET_ERR_PROTOCOL, "copy-failed",
-                        "nix-store sent an info of more than %u bytes", ENTRY_MAX);
+        error_set(error, FLEET_ERR_PROTOCOL, "copy-failed",
+                  "nix-store sent an info of more than %u bytes", ENTRY_MAX);
+        got = FLEET_ERR_PROTOCOL;
     }
     if (got != 1) {
         reader->at = begin;

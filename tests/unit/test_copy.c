@@ -11,6 +11,7 @@
 #include "core/base/xalloc.h"
 #include "tests/support/pipe_conn.h"
 #include "transport/copy.h"
+#include "transport/local.h"
 
 #define TOP     "/nix/store/00000000000000000000000000000000-top"
 #define MIXED   "/nix/store/00000000000000000000000000000001-mixed-1.0"
@@ -476,4 +477,55 @@ Test(copy, tells_a_closure_with_references_first) {
             cr_expect(before, "%s comes before its reference %s", info->path, info->refs[r]);
         }
     }
+}
+
+Test(copy, lets_the_target_fetch_what_its_substituters_have) {
+    make_store(20, 1);
+    cr_assert_eq(run("nix --extra-experimental-features nix-command copy --no-check-sigs --store "
+                     "'local?root=%s/src' --to file://%s/cache " MIXED " 2>/dev/null",
+                     folder, folder),
+                 0);
+    free(targets[0].command);
+    targets[0].command =
+        xasprintf("nix-store --serve --write --store local?root=%s/dst0 --option substituters "
+                  "file://%s/cache --option require-sigs false",
+                  folder, folder);
+    options.substitute = true;
+    start(0);
+    await(0);
+    expect_good(0);
+    cr_expect_eq(targets[0].last.paths_total, 21u, "the path that the cache has was sent, too");
+}
+
+static void on_ready(const char *address, void *arg) {
+    (void)address;
+    *(bool *)arg = true;
+}
+
+static void on_lost(const struct error *error, void *arg) {
+    (void)arg;
+    cr_expect_fail("%s", error->message);
+}
+
+static const struct conn_handlers conn_handlers = {.on_ready = on_ready, .on_lost = on_lost};
+
+Test(copy, works_over_the_local_carrier) {
+    make_store(50, 20);
+    struct conn_spec spec = {.name = "here", .local = true};
+    bool ready = false;
+    struct conn *local = local_open(&loop, &spec, &conn_handlers, &ready);
+    while (!ready) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    copier_free(copier);
+    AUTO_FREE char *command = xasprintf("nix-store --serve --store local?root=%s/src", folder);
+    copier = copier_new(&loop, local, command, "the local store");
+    options.command = targets[0].command;
+    targets[0].job = copy_start(copier, local, TOP, &options, &handlers, &targets[0]);
+    await(0);
+    expect_good(0);
+    stop(0);
+    copier_free(copier);
+    conn_close(local);
+    open_copier();
 }
