@@ -101,8 +101,8 @@ static const struct field settings_fields[] = {
      .required = LAYER_BUILDER,
      .read = settings_read_addresses,
      .schema = "{\"anyOf\": [{\"$ref\": \"#/definitions/address\"}, {\"type\": \"array\", "
-               "\"minItems\": 1, \"items\": {\"$ref\": \"#/definitions/address\", "
-               "\"not\": {\"const\": \"local\"}}}]}",
+               "\"minItems\": 1, \"items\": {\"allOf\": [{\"$ref\": "
+               "\"#/definitions/address\"}, {\"not\": {\"const\": \"local\"}}]}}]}",
      .about = "One or several, tried in order; \"local\" is this machine. Default: the name."},
     {.name = "tags",
      .kind = FIELD_TEXTS,

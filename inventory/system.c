@@ -92,6 +92,7 @@ bool settings_read_system(struct reader *reader, const struct field *field,
             /* What is wrong besides is told all the same. */
             struct inv_system ignored = {0};
             table_read(reader, &system_table, LAYERS_ALL, node, &ignored);
+            draft->system_given = true;
             return false;
         }
         for (size_t i = 0; i < ARRAY_LEN(kind_keys); i++) {
@@ -161,7 +162,8 @@ bool system_finish(struct reader *reader, const struct json_node *node, bool has
                        draft->host.name, kind_keys[system->kind]);
             return false;
         }
-        if (system->kind == INV_SYSTEM_FLAKE) {
+        /* A reference that was refused is told already. */
+        if (system->kind == INV_SYSTEM_FLAKE && system->flake_ref != NULL) {
             finish_flake(reader, draft, system->flake_ref);
         }
         return true;
