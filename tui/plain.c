@@ -244,14 +244,16 @@ static void add_detail(const struct view *view, const struct view_host *host, co
     }
 }
 
-/* The last words of the tool, those that the message doesn't hold already. */
+/* The last words of the tool, unless the message ends with them already. */
 static void add_tail(struct plain *plain, const struct view_host *host, const struct tail *tail) {
     size_t first = tail->count > TAIL_LINES ? tail->count - TAIL_LINES : 0;
+    const char *last = tail->count > 0 ? tail->lines[(tail->count - 1) % TAIL_LINES] : "";
+    if (host->message != NULL && strstr(host->message, last) != NULL) {
+        return;
+    }
     for (size_t i = first; i < tail->count; i++) {
         const char *line = tail->lines[i % TAIL_LINES];
-        if (host->message == NULL || strstr(host->message, line) == NULL) {
-            add_more(plain, host->name, line, strlen(line));
-        }
+        add_more(plain, host->name, line, strlen(line));
     }
 }
 
@@ -430,6 +432,9 @@ static void plain_tick(struct output *output, const struct view *view, int64_t w
         if (plain->options.verbosity >= 0) {
             wording_elapsed(wall_ms - view->started_ms, &plain->out);
             buf_add_text(&plain->out, "  ");
+            if (view->wave > 0 && view->wave_count > 1) {
+                buf_printf(&plain->out, "wave %u of %u: ", view->wave, view->wave_count);
+            }
             wording_counts(view, &plain->out);
             if (waiting != NULL && waiting[0] != '\0') {
                 buf_add_text(&plain->out, "; ");
