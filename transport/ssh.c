@@ -86,6 +86,7 @@ void ssh_session_fail_address(struct ssh_session *session, const struct error *e
         }
     }
     session->address++;
+    session->retries = 0;
     ssh_connect_start(session);
 }
 

@@ -8,6 +8,11 @@
 #include "transport/ssh_session.h"
 #include "transport/ssh_wire.h"
 
+enum {
+    RETRIES = 5,
+    RETRY_MS = 150
+};
+
 /* Ciphers by the CPU that they cost here (tests/bench/ssh_ciphers): libssh2 as released hands
  * OpenSSL 16 bytes at a time, which makes its portable chacha20 the cheapest; with our patch
  * (scripts/libssh2) AES-GCM takes a quarter of that. */
@@ -95,19 +100,17 @@ void ssh_connect_step(struct ssh_session *session) {
     if (session->jump == NULL || session->link != NULL) {
         return;
     }
-    switch (ssh_jump_state(session->jump)) {
-    case SSH_JUMP_CONNECTING:
-        return;
-    case SSH_JUMP_FAILED: {
-        struct error error = *ssh_jump_error(session->jump);
+    const struct error *failure;
+    struct conn *conn = ssh_jump_take(session->jump, session, &failure);
+    if (failure != NULL) {
+        struct error error = *failure;
         error_wrap(&error, "jump host %s", session->spec->jump->name);
         error.code = error.code == FLEET_ERR_LOST ? FLEET_ERR_UNREACHABLE : error.code;
         ssh_session_fail_address(session, &error);
-        return;
-    }
-    case SSH_JUMP_READY:
-        session->link = ssh_link_tunnel(session->engine->loop, ssh_jump_conn(session->jump),
-                                        ssh_session_address(session), &link_handlers, session);
+    } else if (conn != NULL) {
+        session->tunnel_open = false;
+        session->link = ssh_link_tunnel(session->engine->loop, conn, ssh_session_address(session),
+                                        &link_handlers, session);
         ssh_connect_arm(session, session->spec->connect_timeout_ms);
     }
 }
@@ -124,6 +127,10 @@ static ssize_t on_recv(libssh2_socket_t socket, void *buffer, size_t length, int
     if (got > 0) {
         session->last_heard_ms = uv_now(session->engine->loop);
         session->keepalives = 0;
+        if (session->jump != NULL && !session->tunnel_open) {
+            session->tunnel_open = true;
+            ssh_jump_opened(session->jump, session);
+        }
         ssh_kexinit_feed(&session->kexinit, buffer, (size_t)got);
     }
     return got;
@@ -179,47 +186,73 @@ static void on_link_io(void *arg) {
     }
 }
 
-/* The first kind of algorithm that both sides have none of in common, or NULL. */
-static const struct preference *find_disagreement(const struct ssh_session *session) {
-    for (size_t i = 0; session->kexinit.parsed && i < ARRAY_LEN(preferences); i++) {
+static void set_disagreement(const struct ssh_session *session, const char *what,
+                             enum ssh_kex_list list, const char *ours, struct error *error) {
+    const struct conn_address *address = ssh_session_address(session);
+    error_set(error, FLEET_ERR_UNREACHABLE, "no-common-algorithm",
+              "%s port %d and fleet have no %s algorithm in common: it offers %s; fleet has %s",
+              address->host, address->port, what, session->kexinit.lists[list], ours);
+}
+
+/* Is there a kind of algorithm of which the two sides have none in common? In the order in which
+ * they are agreed upon; MACs come last since AES-GCM and chacha20 need none. */
+static bool find_disagreement(const struct ssh_session *session, struct error *error) {
+    const struct ssh_kexinit *kexinit = &session->kexinit;
+    if (!kexinit->parsed) {
+        return false;
+    }
+    if (ssh_kexinit_agrees(kexinit, SSH_KEX_METHODS, preferences[0].names) &&
+        !ssh_kexinit_agrees(kexinit, SSH_KEX_HOST_KEYS, session->host_key_order)) {
+        set_disagreement(session, "host key", SSH_KEX_HOST_KEYS, session->host_key_order, error);
+        return true;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(preferences); i++) {
         const struct preference *wish = &preferences[i];
-        if (!ssh_kexinit_agrees(&session->kexinit, wish->list, wish->names)) {
-            return wish;
+        if (!ssh_kexinit_agrees(kexinit, wish->list, wish->names)) {
+            set_disagreement(session, wish->what, wish->list, wish->names, error);
+            return true;
         }
     }
-    return NULL;
+    return false;
+}
+
+static bool is_broken(int rc) {
+    return rc == LIBSSH2_ERROR_SOCKET_DISCONNECT || rc == LIBSSH2_ERROR_SOCKET_RECV ||
+           rc == LIBSSH2_ERROR_SOCKET_SEND;
+}
+
+/* sshd drops connections at random while too many others are not logged in yet (MaxStartups):
+ * before its banner, silently or with one of these lines. */
+static bool was_dropped(const struct ssh_session *session, int rc) {
+    const struct ssh_kexinit *kexinit = &session->kexinit;
+    const char *seen = buf_text(&kexinit->seen);
+    return is_broken(rc) && !kexinit->done && ssh_link_error(session->link) == NULL &&
+           (kexinit->seen.len == 0 || strstr(seen, "Exceeded MaxStartups") != NULL ||
+            strstr(seen, "Not allowed at this time") != NULL);
 }
 
 static void set_handshake_error(struct ssh_session *session, int rc, struct error *error) {
     const struct conn_address *address = ssh_session_address(session);
     const struct ssh_kexinit *kexinit = &session->kexinit;
-    const struct preference *wish = find_disagreement(session);
     const struct error *from_link = ssh_link_error(session->link);
     if (from_link != NULL) {
         *error = *from_link;
         error->code = FLEET_ERR_UNREACHABLE;
-    } else if (wish != NULL) {
-        error_set(error, FLEET_ERR_UNREACHABLE, "no-common-algorithm",
-                  "%s port %d and fleet have no %s algorithm in common: it offers %s; fleet has %s",
-                  address->host, address->port, wish->what, kexinit->lists[wish->list],
-                  wish->names);
-    } else if (kexinit->parsed &&
-               !ssh_kexinit_agrees(kexinit, SSH_KEX_HOST_KEYS, session->host_key_order)) {
-        error_set(error, FLEET_ERR_UNREACHABLE, "no-common-algorithm",
-                  "%s port %d and fleet have no host key algorithm in common: it offers %s; fleet "
-                  "has %s",
-                  address->host, address->port, kexinit->lists[SSH_KEX_HOST_KEYS],
-                  session->host_key_order);
+    } else if (find_disagreement(session, error)) {
+        return;
+    } else if (was_dropped(session, rc)) {
+        error_set(error, FLEET_ERR_UNREACHABLE, "connection-closed",
+                  "%s port %d accepts connections and closes them at once: sshd may be at its "
+                  "MaxStartups, or refuse this address",
+                  address->host, address->port);
     } else if (rc == LIBSSH2_ERROR_BANNER_RECV || kexinit->seen.len > 0) {
         AUTO_FREE char *seen = text_cleaned(buf_text(&kexinit->seen), kexinit->seen.len);
         error_set(error, FLEET_ERR_UNREACHABLE, "not-ssh",
                   "%s port %d does not speak SSH (it said \"%.80s\"): is the port right?",
                   address->host, address->port, seen);
-    } else if (rc == LIBSSH2_ERROR_SOCKET_DISCONNECT || rc == LIBSSH2_ERROR_SOCKET_RECV ||
-               rc == LIBSSH2_ERROR_SOCKET_SEND) {
+    } else if (is_broken(rc)) {
         error_set(error, FLEET_ERR_UNREACHABLE, "connection-closed",
-                  "%s port %d closed the connection during the handshake: sshd may be at its "
-                  "MaxStartups, or refuse this address",
+                  "%s port %d closed the connection during the handshake: its log says why",
                   address->host, address->port);
     } else {
         error_set(error, FLEET_ERR_UNREACHABLE, "handshake-failed",
@@ -228,12 +261,34 @@ static void set_handshake_error(struct ssh_session *session, int rc, struct erro
     }
 }
 
+static void on_retry_timer(uv_timer_t *timer) {
+    ssh_connect_start(container_of(timer, struct ssh_session, timer));
+}
+
+/* Tries the same address again a little later, each time twice as late and by a random part more,
+ * so that those who were dropped together don't come back together. */
+static bool retry_dropped(struct ssh_session *session, int rc) {
+    if (session->retries >= RETRIES || !was_dropped(session, rc)) {
+        return false;
+    }
+    uint64_t wait_ms = (uint64_t)RETRY_MS << session->retries++;
+    uint16_t dice = 0;
+    uv_random(NULL, NULL, &dice, sizeof(dice), 0, NULL);
+    ssh_connect_release(session);
+    session->state = SSH_CONNECTING;
+    uv_timer_start(&session->timer, on_retry_timer, wait_ms + dice % wait_ms, 0);
+    return true;
+}
+
 void ssh_connect_handshake(struct ssh_session *session) {
     int fd = ssh_link_fd(session->link);
     struct error error = ERROR_INIT;
     int rc =
         libssh2_session_handshake(session->ssh, fd >= 0 ? fd : session->engine->nonblocking_fd);
     if (rc == LIBSSH2_ERROR_EAGAIN) {
+        return;
+    }
+    if (rc != 0 && retry_dropped(session, rc)) {
         return;
     }
     if (rc != 0) {

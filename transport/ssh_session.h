@@ -73,6 +73,8 @@ struct ssh_session {
     struct ssh_link *link; /* NULL between addresses */
     struct ssh_jump *jump; /* joined, or NULL */
     struct ssh_session *next_joined;
+    bool tunnel_open; /* bytes have come through it */
+    unsigned retries; /* of the current address, see ssh_connect.c */
     LIBSSH2_SESSION *ssh;
     struct ssh_kexinit kexinit;
     char *host_key_order;
@@ -145,16 +147,14 @@ void ssh_channels_lost(struct ssh_session *session, const struct error *error);
 void ssh_channels_sweep(struct ssh_session *session, bool all);
 
 /* ssh_jump.c: sessions to jump hosts, shared by all that go through them. */
-enum ssh_jump_state {
-    SSH_JUMP_CONNECTING,
-    SSH_JUMP_READY,
-    SSH_JUMP_FAILED
-};
-/* Joins (or begins) the session to `spec`; the joiner is kicked when its state changes. */
+/* Joins (or begins) the session to `spec`; the joiner is kicked when its turn may have come. */
 struct ssh_jump *ssh_jump_join(struct ssh_session *session, const struct conn_spec *spec);
-enum ssh_jump_state ssh_jump_state(const struct ssh_jump *jump);
-const struct error *ssh_jump_error(const struct ssh_jump *jump);
-struct conn *ssh_jump_conn(struct ssh_jump *jump);
+/* A connection through which the joiner may open its tunnel now, or NULL: not yet, or
+ * *ret_error says why never. */
+struct conn *ssh_jump_take(struct ssh_jump *jump, struct ssh_session *session,
+                           const struct error **ret_error);
+/* The joiner's tunnel is open: the next one's turn. */
+void ssh_jump_opened(struct ssh_jump *jump, const struct ssh_session *session);
 /* The last one to leave closes it. */
 void ssh_jump_leave(struct ssh_jump *jump, struct ssh_session *session);
 
