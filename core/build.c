@@ -158,7 +158,9 @@ static void on_evaluated(const struct build_tool_result *result, void *arg) {
     }
     char *path = build_read_path(result->out);
     if (path == NULL) {
-        char *words = text_cleaned(result->out, strnlen(result->out, 80));
+        size_t first_line = strcspn(result->out, "\r\n");
+        char *words =
+            text_cleaned(result->out, strnlen(result->out, first_line < 80 ? first_line : 80));
         fail_words(job, "eval-failed", "%s printed no store path but \"%s\"",
                    job->host->system.kind == INV_SYSTEM_COMMAND ? job->host->system.command.items[0]
                                                                 : "the evaluation",
@@ -217,12 +219,12 @@ static void on_group_evaluated(const struct build_tool_result *result, void *arg
     unlink_group(group);
     for (size_t i = 0; i < group->count; i++) {
         struct build_job *job = group->jobs[i];
-        if (ok) {
+        if (ok && drvs[i] != NULL) {
             evaluated(job, drvs[i]);
         } else if (result->err == FLEET_ERR_CANCELLED || result->err == FLEET_ERR_SYSTEM) {
             build_job_failed(job, &result->error);
         } else {
-            /* One of them is wrong, and Nix says only what, not whose: each by itself. */
+            /* This one is wrong, or any one where all have failed: by itself it will say why. */
             job->alone = true;
         }
     }

@@ -31,10 +31,28 @@ static bool same_text(const char *a, const char *b) {
     return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
+/* The first component of an attribute path with its length, quotes included, or 0 where it is the
+ * only one (then Nix also looks for it among the packages of this system). */
+static size_t first_component(const char *attr) {
+    bool quoted = false;
+    for (size_t i = 0; attr[i] != '\0'; i++) {
+        if (attr[i] == '"') {
+            quoted = !quoted;
+        } else if (attr[i] == '.' && !quoted) {
+            return i;
+        }
+    }
+    return 0;
+}
+
 bool build_shares_evaluation(const struct inv_system *a, const struct inv_system *b) {
-    if (a->kind != INV_SYSTEM_FLAKE || b->kind != INV_SYSTEM_FLAKE ||
-        !same_text(a->flake_ref, b->flake_ref) || !same_text(a->nix_bin, b->nix_bin) ||
-        a->nix_options.count != b->nix_options.count) {
+    if (a->kind != INV_SYSTEM_FLAKE || b->kind != INV_SYSTEM_FLAKE) {
+        return false;
+    }
+    size_t len = first_component(a->flake_attr);
+    if (len == 0 || first_component(b->flake_attr) != len ||
+        strncmp(a->flake_attr, b->flake_attr, len) != 0 || !same_text(a->flake_ref, b->flake_ref) ||
+        !same_text(a->nix_bin, b->nix_bin) || a->nix_options.count != b->nix_options.count) {
         return false;
     }
     for (size_t i = 0; i < a->nix_options.count; i++) {
@@ -67,18 +85,53 @@ static void add_flakes(struct build_argv *argv) {
     build_argv_add(argv, "nix-command flakes");
 }
 
+/* One character inside a Nix string. */
+static void add_string_char(struct buf *out, char c) {
+    if (c == '"' || c == '\\' || c == '$') {
+        buf_add_char(out, '\\');
+    }
+    buf_add_char(out, c);
+}
+
+/* `."db1"."config"` for `.db1.config`: an installable's path as a Nix expression selects it. */
+static void add_selection(struct buf *out, const char *path) {
+    bool quoted = false;
+    bool open = false;
+    for (; *path != '\0'; path++) {
+        if (*path == '"') {
+            quoted = !quoted;
+        } else if (*path == '.' && !quoted) {
+            buf_add_text(out, open ? "\".\"" : ".\"");
+            open = true;
+        } else {
+            add_string_char(out, *path);
+        }
+    }
+    buf_add_text(out, open ? "\"" : "");
+}
+
 void build_flake_argv(const struct inv_system *const *systems, size_t count,
                       struct build_argv *ret_argv) {
+    size_t first = first_component(systems[0]->flake_attr);
+    struct buf apply = BUF_INIT;
+    buf_add_text(&apply, "all: map (get: let drv = builtins.tryEval (get all).drvPath; in "
+                         "if drv.success then drv.value else null) [");
+    for (size_t i = 0; i < count; i++) {
+        buf_add_text(&apply, " (all: all");
+        add_selection(&apply, systems[i]->flake_attr + first);
+        buf_add_char(&apply, ')');
+    }
+    buf_add_text(&apply, " ]");
     add_tool(ret_argv, systems[0], "nix");
     add_flakes(ret_argv);
-    build_argv_add(ret_argv, "build");
-    build_argv_add(ret_argv, "--dry-run");
+    build_argv_add(ret_argv, "eval");
     build_argv_add(ret_argv, "--json");
+    build_argv_add(ret_argv, "--apply");
+    build_argv_add(ret_argv, "%s", buf_text(&apply));
     add_options(ret_argv, systems[0]);
     build_argv_add(ret_argv, "--");
-    for (size_t i = 0; i < count; i++) {
-        build_argv_add(ret_argv, "%s#%s", systems[i]->flake_ref, systems[i]->flake_attr);
-    }
+    build_argv_add(ret_argv, "%s#%.*s", systems[0]->flake_ref, (int)first, systems[0]->flake_attr);
+    buf_free(&apply);
 }
 
 static bool is_derivation(const char *path) {
@@ -91,13 +144,13 @@ static bool is_derivation(const char *path) {
 bool build_read_flake(const char *out, size_t count, char **ret_drvs) {
     cJSON *root = cJSON_Parse(out);
     bool ok = cJSON_IsArray(root) && (size_t)cJSON_GetArraySize(root) == count;
-    const cJSON *item = ok ? root->child : NULL;
-    for (const cJSON *each = item; each != NULL; each = each->next) {
-        const cJSON *drv = cJSON_GetObjectItemCaseSensitive(each, "drvPath");
-        ok = ok && cJSON_IsString(drv) && is_derivation(drv->valuestring);
+    const cJSON *first = ok ? root->child : NULL;
+    for (const cJSON *drv = first; drv != NULL; drv = drv->next) {
+        ok = ok && (cJSON_IsNull(drv) || (cJSON_IsString(drv) && is_derivation(drv->valuestring)));
     }
-    for (size_t i = 0; ok && i < count; i++, item = item->next) {
-        ret_drvs[i] = xstrdup(cJSON_GetObjectItemCaseSensitive(item, "drvPath")->valuestring);
+    const cJSON *drv = first;
+    for (size_t i = 0; ok && i < count; i++, drv = drv->next) {
+        ret_drvs[i] = cJSON_IsNull(drv) ? NULL : xstrdup(drv->valuestring);
     }
     cJSON_Delete(root);
     return ok;

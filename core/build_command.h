@@ -14,14 +14,17 @@ void build_argv_add(struct build_argv *argv, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void build_argv_free(struct build_argv *argv);
 
-/* True if two systems can be evaluated by one process. */
+/* True if two systems can be evaluated by one process: attributes below the same attribute of the
+ * same flake ("nixosConfigurations"), with the same options. */
 bool build_shares_evaluation(const struct inv_system *a, const struct inv_system *b);
 
-/* Evaluates flake attributes to derivations, all at once; the answer is build_read_flake's. */
+/* Evaluates such attributes to derivations in one evaluation (Nix before 2.20 evaluates a flake anew
+ * for each one named on the command line, so they go into one expression); the answer is
+ * build_read_flake's. */
 void build_flake_argv(const struct inv_system *const *systems, size_t count,
                       struct build_argv *ret_argv);
-/* One derivation path for each, in the same order, as new strings in ret_drvs. False where the
- * answer isn't that. */
+/* One derivation path for each, in the same order, as new strings in ret_drvs; NULL for one whose
+ * evaluation threw. False where the answer isn't that. */
 bool build_read_flake(const char *out, size_t count, char **ret_drvs);
 
 /* Evaluates one system of kind FLAKE or FILE; the answer is one line, build_read_path's. */

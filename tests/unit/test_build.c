@@ -293,7 +293,7 @@ Test(build, hosts_of_one_flake_are_evaluated_together) {
     ASSERT_HAS(world.paths[0], "-good-web1");
     ASSERT_HAS(world.paths[1], "-good-db");
     cr_assert_str_eq(world.paths[1], world.paths[2]);
-    cr_assert_eq(count_of(buf_text(&world.logs[HOSTS]), "seen once"), 1, "%s",
+    cr_assert_eq(count_of(buf_text(&world.logs[HOSTS]), "trace: seen once"), 1, "%s",
                  buf_text(&world.logs[HOSTS]));
     end(&world);
 }
@@ -309,6 +309,18 @@ Test(build, one_broken_attribute_of_a_flake_is_its_own_hosts_failure) {
     cr_assert_not_null(world.paths[2], "%s", world.errors[2].message);
     cr_assert_str_eq(world.errors[1].reason, "eval-failed");
     ASSERT_HAS(world.errors[1].message, "the evaluation failed: it is gone");
+    end(&world);
+}
+
+Test(build, an_error_that_nix_cannot_catch_is_its_own_hosts_failure_as_well) {
+    WORLD(world);
+    write_file(&world, "flake.nix", flake_nix);
+    add_flake_host(&world, "web1", "hosts.\"web.1\"");
+    add_flake_host(&world, "typo", "hosts.typo");
+    run(&world);
+    cr_assert_not_null(world.paths[0], "%s", world.errors[0].message);
+    cr_assert_str_eq(world.errors[1].reason, "eval-failed");
+    ASSERT_HAS(world.errors[1].message, "typo");
     end(&world);
 }
 
@@ -451,13 +463,13 @@ Test(build, the_excerpt_holds_the_error_and_the_last_lines_of_the_log) {
 }
 
 Test(build, answers_that_are_no_store_paths_are_refused) {
-    static const char drv[] =
-        "[{\"drvPath\":\"/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-x.drv\"}]";
+    static const char drv[] = "[\"/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-x.drv\", null]";
     char *drvs[2] = {NULL, NULL};
-    cr_assert(build_read_flake(drv, 1, drvs));
+    cr_assert(build_read_flake(drv, 2, drvs));
+    cr_assert_null(drvs[1]);
     auto_free(&drvs[0]);
-    cr_assert_not(build_read_flake(drv, 2, drvs));
-    cr_assert_not(build_read_flake("[{\"drvPath\":\"/etc/passwd\"}]", 1, drvs));
+    cr_assert_not(build_read_flake(drv, 1, drvs));
+    cr_assert_not(build_read_flake("[\"/etc/passwd\"]", 1, drvs));
     cr_assert_not(build_read_flake("{}", 1, drvs));
     cr_assert_null(build_read_path("/etc/passwd\n"));
     cr_assert_null(build_read_path(""));
