@@ -31,6 +31,12 @@ static bool word_is(const char *word, size_t len, const char *name) {
     return strlen(name) == len && memcmp(word, name, len) == 0;
 }
 
+static int read_number(const char *word, size_t len) {
+    char digits[12];
+    copy_word(digits, sizeof(digits), word, len);
+    return atoi(digits);
+}
+
 static void read_field(struct guard_state *state, const char *word, size_t len) {
     const char *equals = memchr(word, '=', len);
     if (equals == NULL) {
@@ -40,9 +46,9 @@ static void read_field(struct guard_state *state, const char *word, size_t len) 
     const char *value = equals + 1;
     size_t value_len = len - name_len - 1;
     if (word_is(word, name_len, "rc")) {
-        char digits[12];
-        copy_word(digits, sizeof(digits), value, value_len);
-        state->rc = atoi(digits);
+        state->rc = read_number(value, value_len);
+    } else if (word_is(word, name_len, "back_rc")) {
+        state->back_rc = read_number(value, value_len);
     } else if (word_is(word, name_len, "why")) {
         copy_word(state->why, sizeof(state->why), value, value_len);
     } else if (word_is(word, name_len, "failed")) {
@@ -60,7 +66,7 @@ static enum guard_phase phase_of(const char *word, size_t len) {
 }
 
 void guard_state_parse(const char *line, struct guard_state *ret) {
-    struct guard_state state = {.phase = GUARD_NONE, .rc = -1};
+    struct guard_state state = {.phase = GUARD_NONE, .rc = -1, .back_rc = -1};
     *ret = state;
     if (line == NULL) {
         return;

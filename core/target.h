@@ -17,10 +17,16 @@
  *   active       it ended well enough (rc=, failed=); waits for renew/commit/abort; deadline= (uptime, s)
  *   committing   from here on requests are ignored; profile and boot default are being written
  *   committed    done; the guard is gone in a moment
- *   reverting    going back (why=activation|deadline|abort|killed|commit-failed); requests are ignored
- *   reverted     back on the recorded system (rc=); profile and boot default as recorded
- *   revert-failed   the way back failed (rc=, current=)
- *   inert        nothing was activated and nothing needs undoing (rc=100: reboot required; or exec failure before any change)
+ *   reverting    going back (why=activation|activate-timeout|deadline|abort|killed|reboot|power-cut|
+ *                commit-failed; rc= and failed= of the activation); requests are ignored
+ *   reverted     back on the recorded system, profile and boot default as recorded (why=, rc= and
+ *                failed= as above, -1 where nobody knows; back_rc= of the way back's own activation;
+ *                boot_rc= where rewriting the boot menu failed)
+ *   revert-failed   the way back failed (the same, and current=)
+ *   inert        nothing is undone (why=reboot rc=100: reboot required; why=exec rc=126: no program for
+ *                this machine; why=leave: left running, not committed; why=killed or record: the
+ *                guard ended before it had done anything)
+ * With action "committed" the end is `committed` with rc= and, unless the activation went well, why=.
  */
 #ifndef FLEET_CORE_TARGET_H
 #define FLEET_CORE_TARGET_H
@@ -168,9 +174,9 @@ enum guard_phase {
 struct guard_state {
     enum guard_phase phase;
     char nonce[40];
-    int rc; /* of the activation, or of the way back; -1 unknown */
-    char why
-        [64]; /* reverting/reverted: activation, activate-timeout, deadline, abort, killed, commit-failed */
+    int rc;           /* of the activation; -1 unknown */
+    int back_rc;      /* of the way back's activation; -1 unknown */
+    char why[64];     /* see the phases above */
     char failed[512]; /* units newly failed, comma separated */
 };
 /* A line that isn't one gives GUARD_NONE. */

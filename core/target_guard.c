@@ -88,7 +88,7 @@ void target_guard_request(struct shell *shell, enum target_request request, cons
     target_call_number(&call, "LEASE_MS", lock != NULL ? (int64_t)lock->lease_ms : 0);
     target_call_set(&call, "SEEN", "");
     /* Its log is for the polls, which know how far they have read. */
-    target_call_set(&call, "OFFSET", "1000000000");
+    target_call_set(&call, "OFFSET", "");
     target_call_set(&call, "WAIT_MS", "0");
     target_call_send(&call, shell);
 }

@@ -160,15 +160,16 @@ guard_main() {
     case $verdict in
     good) guard_window ;;
     inert) put_phase "inert $nonce $said why=reboot" ;;
-    back) go_back "$why" "$said" ;;
+    back) go_back "$why" reverting ;;
     esac
     exit 0
 }
 
-# Says that main has failed, on disk, and leaves the rest to post.
-go_back() { # why, more
-    put_phase "reverting $nonce${2:+ $2} why=$1"
-    put_state "reverting $nonce${2:+ $2} why=$1"
+# Says that main has failed, on disk, and leaves the rest to post. A commit that had begun stays one
+# on disk, as profile and boot default have to be looked at.
+go_back() { # why, phase on disk
+    put_phase "$2 $nonce $said why=$1"
+    put_state "reverting $nonce $said why=$1"
     exit 1
 }
 
@@ -208,7 +209,7 @@ guard_window() {
     while :; do
         if asked abort; then
             [ "$leave" = no ] || leave_it
-            go_back abort "$said"
+            go_back abort reverting
         fi
         ! asked leave || leave_it
         ! asked commit || guard_commit
@@ -218,7 +219,7 @@ guard_window() {
             deadline_ms=$((now_ms + confirm_ms))
             say_active
         fi
-        [ "$now_ms" -lt $deadline_ms ] || go_back deadline "$said"
+        [ "$now_ms" -lt $deadline_ms ] || go_back deadline reverting
         wait_for_word
     done
 }
@@ -231,10 +232,10 @@ leave_it() {
 
 # Makes the proven system the profile's and the boot default. Never returns.
 guard_commit() {
-    put_phase "committing $nonce $said" || go_back commit-failed "$said"
+    put_phase "committing $nonce $said" || go_back commit-failed committing
     put_state "committing $nonce $said"
-    commit_steps || go_back commit-failed "$said"
-    put_phase "committed $nonce $said" || go_back commit-failed "$said"
+    commit_steps || go_back commit-failed committing
+    put_phase "committed $nonce $said" || go_back commit-failed committing
     exit 0
 }
 
@@ -285,7 +286,7 @@ guard_post() {
         ;;
     esac
     if [ "$action" = committed ]; then
-        finish "committed $nonce rc=-1 why=killed"
+        finish "committed $nonce $said why=killed"
     fi
     [ -n "$why" ] || why=killed
     [ "$boot" = "$boot_id" ] || why=power-cut
@@ -307,33 +308,29 @@ end_children() {
 }
 
 way_back() {
-    wrote_profile=no
-    [ "$phase" = committing ] && wrote_profile=yes
-    [ "$(readlink "$profile" 2>/dev/null)" = "$link" ] || wrote_profile=yes
-    put_phase "reverting $nonce why=$why"
-    put_state "reverting $nonce why=$why"
     down=no
     ! going_down || down=yes
-    if [ $down = yes ] && [ $wrote_profile = yes ]; then
-        # Left as it is, with its record: whoever comes after the reboot repairs it.
-        put_phase "committing $nonce why=reboot"
-        exit 0
-    fi
+    [ $down = no ] || [ "$why" != killed ] || why=reboot
+    word=reverting
+    [ "$phase" != committing ] || word=committing
+    [ "$(readlink "$profile" 2>/dev/null)" = "$link" ] || word=committing
+    put_phase "$word $nonce $said why=$why"
+    put_state "reverting $nonce $said why=$why"
+    # Left as it is, with its record: whoever comes after the reboot repairs it.
+    [ $down = no ] || [ $word = reverting ] || exit 0
     booted_rc=0
-    if [ $wrote_profile = yes ]; then
-        undo_commit
-    fi
+    [ $word = reverting ] || undo_commit
     rc=0
     if [ $down = no ] && must_activate; then
         activate_old
     fi
-    resolve /run/current-system
-    tail_text="rc=$rc why=$why"
-    [ "$booted_rc" -eq 0 ] || tail_text="$tail_text boot_rc=$booted_rc"
+    said="$said why=$why back_rc=$rc"
+    [ "$booted_rc" -eq 0 ] || said="$said boot_rc=$booted_rc"
     if [ $down = no ] && ! went_back; then
-        finish "revert-failed $nonce $tail_text current=$target"
+        resolve /run/current-system
+        finish "revert-failed $nonce $said current=$target"
     fi
-    finish "reverted $nonce $tail_text"
+    finish "reverted $nonce $said"
 }
 
 undo_commit() {
@@ -385,18 +382,20 @@ went_back() {
     [ "$boot" != "$boot_id" ] || [ "$target" = "$old" ]
 }
 
-# A record without a guard. Forward only where a commit had begun and the host runs and boots the
-# new system already; else post goes back.
+# A record without a guard. Forward only where a commit had begun and had not failed, and the host
+# runs the new system still or booted it; else post goes back.
 guard_repair() {
     load_phase
-    if [ "$phase" = committing ]; then
-        resolve "$profile"
-        profile_target=$target
-        resolve /run/current-system
-        if [ "$target" = "$new" ] && [ "$profile_target" = "$new" ]; then
-            switch_to "$new" boot "$activate_s"
-            [ "$rc" -ne 0 ] || put_phase "committed $nonce rc=0 why=repaired"
-        fi
+    case $phase:$why in
+    committing: | committing:reboot) ;;
+    *) exit 0 ;;
+    esac
+    resolve "$profile"
+    profile_target=$target
+    resolve /run/current-system
+    if [ "$target" = "$new" ] && [ "$profile_target" = "$new" ]; then
+        switch_to "$new" boot "$activate_s"
+        [ "$rc" -ne 0 ] || put_phase "committed $nonce $said why=repaired"
     fi
     exit 0
 }

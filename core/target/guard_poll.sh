@@ -1,6 +1,6 @@
 #!/bin/sh
-# Follows a guard. Arguments: NONCE, SEEN (the state line already known), OFFSET (into the log),
-# WAIT_MS. Answers when the state differs, 300 ms after new log text, or when the wait is over.
+# Follows a guard. Arguments: NONCE, SEEN (the state line already known), OFFSET (into the log, ""
+# for none of it), WAIT_MS. Answers when the state differs, 300 ms after new log text, or when the wait is over.
 
 CHUNK=65536
 
@@ -31,7 +31,7 @@ wait_for_news() {
         case $state in
         active*) nap=1 ;;
         esac
-        if [ "$size" -gt "$OFFSET" ] && [ $((now_ms - began)) -ge 300 ]; then
+        if [ "$size" -gt "${OFFSET:-$size}" ] && [ $((now_ms - began)) -ge 300 ]; then
             break
         fi
         timeout $nap dd bs=64 count=1 <&7 >/dev/null 2>&1
@@ -91,7 +91,7 @@ say_deadline() {
 
 wait_for_news
 say state "$state"
-say_log
+[ -z "$OFFSET" ] || say_log
 say_deadline
 if guard_alive; then say alive yes; else say alive no; fi
 if [ -e "$RECORD/record" ]; then

@@ -91,6 +91,11 @@ inspect_fleet() {
     phase=
     [ ! -s "$RECORD/phase" ] || read -r phase <"$RECORD/phase"
     say guard_phase "$phase"
+    if [ -s "$RECORD/record" ]; then
+        while read -r key value; do
+            [ "$key" != run ] || say guard_run "$value"
+        done <"$RECORD/record"
+    fi
     if guard_alive; then say guard_alive yes; else say guard_alive no; fi
     if switch_is_busy; then say switch_lock yes; else say switch_lock no; fi
     if [ -e "$RUN/lock" ]; then

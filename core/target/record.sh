@@ -66,18 +66,31 @@ put_phase() { # line
     put_line "$RECORD/phase" "$1" && to_disk "$RECORD/phase" "$RECORD"
 }
 
-# Sets phase, phase_line and why from what survived.
+# Sets phase, phase_line and why from what survived, and said: what is known of the activation.
 load_phase() {
     phase_line=
     [ ! -s "$RECORD/phase" ] || read -r phase_line <"$RECORD/phase"
     phase=${phase_line%% *}
-    case $phase_line in
-    *' why='*)
-        why=${phase_line##* why=}
-        why=${why%% *}
-        ;;
-    *) why= ;;
-    esac
+    why=
+    said=
+    read_fields "$phase_line"
+    # The window is not worth a write to disk; its state tells how the activation ended.
+    if [ -z "$said" ] && [ -s "$GUARD/state" ]; then
+        read -r line <"$GUARD/state"
+        case $line in
+        "active $nonce "*) read_fields "$line" ;;
+        esac
+    fi
+    [ -n "$said" ] || said=rc=-1
+}
+
+read_fields() { # state line
+    for field in $1; do
+        case $field in
+        why=*) why=${field#why=} ;;
+        rc=* | failed=*) said="$said${said:+ }$field" ;;
+        esac
+    done
 }
 
 # Starts guard.sh as what survives everything but a power cut. `timeout` bounds each step of the end.

@@ -69,7 +69,7 @@ SCRIPT
     guard_start "$I" "$v1"
     await_end "$I" 30
     assert_old "$I"
-    [[ $(last_word "$I") == "reverted $nonce rc=0 why=activation" ]]
+    [[ $(last_word "$I") == "reverted $nonce rc=4 failed=migrate.service why=activation back_rc=0" ]]
     guard_poll "$I" | grep 'log .*migrate'
 }
 
@@ -88,7 +88,7 @@ SCRIPT
     guard_start "$I" "$v1"
     await_end "$I" 30
     assert_old "$I"
-    [[ $(last_word "$I") == *'why=activation' ]]
+    [[ $(last_word "$I") == *' why=activation '* ]]
 }
 
 @test "a version that stops sshd is taken back when nobody renews" {
@@ -99,7 +99,7 @@ SCRIPT
     [ "$status" -ne 0 ]
     await_end "$I" 30
     assert_old "$I"
-    [[ $(last_word "$I") == *'why=deadline' ]]
+    [[ $(last_word "$I") == *' why=deadline '* ]]
 }
 
 @test "systemd, sshd and nix-daemon restarted in the window don't disturb the guard" {
@@ -122,7 +122,7 @@ SCRIPT
     on_host <<<'systemctl daemon-reexec; systemctl restart sshd'
     await_end "$I" 40
     assert_old "$I"
-    [[ $(last_word "$I") == *'why=activate-timeout' ]]
+    [[ $(last_word "$I") == *' why=activate-timeout '* ]]
 }
 
 @test "a guard killed with -9 in its window goes back" {
@@ -132,7 +132,7 @@ SCRIPT
     on_host <<<'systemctl kill --kill-who=main -s KILL fleet-guard'
     await_end "$I" 30
     assert_old "$I"
-    [[ $(last_word "$I") == *'why=killed' ]]
+    [[ $(last_word "$I") == *' why=killed '* ]]
 }
 
 @test "a guard killed with -9 in mid-activation goes back, and the activation dies with it" {
@@ -152,7 +152,7 @@ SCRIPT
     guard_start "$I" "$v1" ACTIVATE_MS=2000
     await_end "$I" 30
     assert_old "$I"
-    [[ $(last_word "$I") == "reverted $nonce rc=0 why=activate-timeout" ]]
+    [[ $(last_word "$I") == "reverted $nonce rc=137 why=activate-timeout back_rc=0" ]]
     run on_host <<<"ps ax | grep '[/]activate'"
     [ -z "$output" ]
 }
@@ -179,7 +179,7 @@ SCRIPT
     [[ $(guard_poll "$I" | value state) == active* ]]
     await_end "$I" 20
     assert_old "$I"
-    [[ $(last_word "$I") == *'why=deadline' ]]
+    [[ $(last_word "$I") == *' why=deadline '* ]]
 }
 
 @test "an abort goes back" {
@@ -189,7 +189,7 @@ SCRIPT
     guard_request "$I" abort
     await_end "$I" 30
     assert_old "$I"
-    [[ $(last_word "$I") == *'why=abort' ]]
+    [[ $(last_word "$I") == *' why=abort '* ]]
 }
 
 @test "leave, and an abort with leave_on_abort, disarm the guard and commit nothing" {
@@ -253,7 +253,7 @@ SCRIPT
     on_host <<<'echo first0first0first >/run/fleet/guard/commit; echo first0first0first >/run/fleet/guard/renew'
     await_end "$I" 30
     assert_old "$I"
-    [[ $(last_word "$I") == *'why=deadline' ]]
+    [[ $(last_word "$I") == *' why=deadline '* ]]
 }
 
 @test "power cut in mid-activation and in the window: up in the old system, the record closed by repair" {
@@ -331,7 +331,7 @@ SCRIPT
     run on_host <<<'cat /var/tmp/switched'
     [[ $output == *'No such file'* ]]
     assert_old "$I"
-    [[ $(last_word "$I") == "reverted $nonce rc=0 why=killed" ]]
+    [[ $(last_word "$I") == "reverted $nonce rc=0 why=reboot back_rc=0" ]]
 }
 
 @test "/run full after the start: renewed, committed, and read" {
@@ -384,7 +384,7 @@ SCRIPT
     guard_start "$I" "$v1"
     await_end "$I" 30
     assert_old "$I"
-    [[ $(last_word "$I") == *'why=activation' ]]
+    [[ $(last_word "$I") == *' why=activation '* ]]
 }
 
 @test "a failed redeploy never removes the good generation; another one goes back by number" {
@@ -461,7 +461,7 @@ SCRIPT
     guard_request "$I" abort
     await_end "$I" 30
     assert_old "$I"
-    [[ $(last_word "$I") == "reverted $nonce rc=0 why=abort" ]]
+    [[ $(last_word "$I") == "reverted $nonce rc=0 why=abort back_rc=0" ]]
 }
 
 @test "the lock: one of many gets it, a lapsed one is taken over, a live guard's never" {
@@ -537,13 +537,13 @@ SCRIPT
     guard_start "$I" "$v2" CONFIRM_MS=2000
     await_end "$I" 30
     assert_new "$I" "$v1"
-    [[ $(last_word "$I") == *'why=deadline' ]]
+    [[ $(last_word "$I") == *' why=deadline '* ]]
     guard_start "$I" "$v2"
     await_state "$I" 'active *' 30
     on_host <<<'kill -9 $(pgrep -P $(cut -d " " -f 1 /run/fleet/guard/pid))'
     await_end "$I" 30
     assert_new "$I" "$v1"
-    [[ $(last_word "$I") == *'why=killed' ]]
+    [[ $(last_word "$I") == *' why=killed '* ]]
     v3=$(send_system "$I" hangs v3)
     guard_start "$I" "$v3" ACTIVATE_MS=2000
     await_end "$I" 30

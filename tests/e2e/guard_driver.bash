@@ -53,7 +53,7 @@ guard_request() { # HOST, REQUEST, NAME=VALUE...
     local host=$1 request=$2
     shift 2
     run_script "$host" lock guard_request guard_poll -- REQUEST="$request" NONCE="$nonce" \
-        LOCK_ID= LEASE_MS=120000 SEEN= OFFSET=1000000000 WAIT_MS=0 "$@"
+        LOCK_ID= LEASE_MS=120000 SEEN= OFFSET= WAIT_MS=0 "$@"
 }
 
 repair() { # HOST

@@ -161,8 +161,10 @@ Test(guard_state, reads_each_phase_and_its_fields) {
         cr_assert_str_eq(state.nonce, "n0nce");
         cr_assert_eq(state.rc, -1);
     }
-    guard_state_parse("reverting abc rc=4 failed=a.service,b.service why=activation", &state);
-    cr_assert_eq(state.phase, GUARD_REVERTING);
+    guard_state_parse("reverted abc rc=4 failed=a.service,b.service why=activation back_rc=2",
+                      &state);
+    cr_assert_eq(state.phase, GUARD_REVERTED);
+    cr_assert_eq(state.back_rc, 2);
     cr_assert_eq(state.rc, 4);
     cr_assert_str_eq(state.failed, "a.service,b.service");
     cr_assert_str_eq(state.why, "activation");
@@ -352,6 +354,8 @@ Test(target, goes_back_when_the_activation_fails) {
     struct guard_state state;
     guard_state_parse(target_reply_get(answer.reply, "state"), &state);
     cr_assert_str_eq(state.why, "activation");
+    cr_assert_eq(state.rc, 2);
+    cr_assert_eq(state.back_rc, 0);
     expect(&answer, "log", "it broke");
     expect(&answer, "current", "/run/old");
     answer_free(&answer);
