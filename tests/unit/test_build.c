@@ -13,6 +13,7 @@
 #include "core/build.h"
 #include "core/build_command.h"
 #include "core/build_log.h"
+#include "inventory/name_table.h"
 #include "transport/closure.h"
 
 enum {
@@ -25,6 +26,7 @@ struct world {
     uv_loop_t loop;
     uv_timer_t limit;
     struct inventory inventory;
+    struct name_table names;
     struct inv_host hosts[HOSTS];
     struct inv_build_on on[HOSTS];
     const struct inv_host *selected[HOSTS];
@@ -135,6 +137,7 @@ static void world_init(struct world *world) {
     world->spec = (struct conn_spec){.name = "builder", .local = true};
     world->inventory.dir = world->dir;
     world->inventory.hosts = world->hosts;
+    world->inventory.host_names = &world->names;
     world->options = (struct build_options){.run_dir = world->run_dir,
                                             .transport = world->transport,
                                             .spec = spec_of,
@@ -146,6 +149,7 @@ static struct inv_system *add_host(struct world *world, const char *name,
     struct inv_host *host = &world->hosts[world->count];
     *host = (struct inv_host){.index = world->count, .name = name};
     host->system.kind = kind;
+    name_table_add(&world->names, name, strlen(name), world->count, NULL);
     host->build_on = &world->on[world->count];
     host->build_on_count = 1;
     world->selected[world->count++] = host;
@@ -185,6 +189,7 @@ static void end(struct world *world) {
     }
     buf_free(&world->logs[HOSTS]);
     buf_free(&world->states);
+    name_table_release(&world->names);
     char *command = xasprintf("rm -rf %s", world->dir);
     cr_assert_eq(system(command), 0);
     auto_free(&command);
