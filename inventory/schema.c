@@ -240,9 +240,14 @@ static cJSON *option_schema(void) {
     return schema;
 }
 
-/* An inventory's name for a place to build on, or an address. */
+/* An inventory's name for a place to build on, or an address, which is never this machine. */
 static cJSON *builder_schema(void) {
-    return any_of(ref_schema("name", NULL), ref_schema("settings", "builder"));
+    cJSON *address = cJSON_CreateObject();
+    cJSON *all = cJSON_AddArrayToObject(address, "allOf");
+    cJSON_AddItemToArray(all, ref_schema("settings", "builder"));
+    cJSON_AddItemToArray(all, cJSON_Parse("{\"properties\": {\"address\": "
+                                          "{\"not\": {\"const\": \"local\"}}}}"));
+    return any_of(ref_schema("name", NULL), address);
 }
 
 static cJSON *wave_schema(void) {

@@ -55,17 +55,17 @@ static const char full[] =
     "\"defaults\": {" SETTINGS ", " OTHERS ", " HEALTH ", " SECRETS ","
     "\"system\": {\"file\": \"f\", \"attr\": \"a\", \"args\": {\"k\": \"v\"}, "
     "\"nix_options\": {\"cores\": 1}, \"nix_bin\": \"b\"},"
-    "\"build\": {\"on\": [\"local\", \"target\", {" SETTINGS "}]},"
+    "\"build\": {\"on\": [\"local\", \"target\", {\"address\": \"b.lan\", \"sudo\": true}]},"
     "\"policy\": {" POLICY_HOST ", \"waves\": [1, \"10%\", {\"tag\": \"t\"}], \"max_parallel\": 2,"
     "\"copy_parallel\": 3, \"prestage\": \"all\", \"order\": \"shuffle\", \"bake\": \"0s\","
     "\"max_failed\": 1, \"max_unreachable\": \"10%\", \"on_failure\": \"leave\","
     "\"promote\": \"manual\"}},"
-    "\"tags\": {\"t\": {\"policy\": {" POLICY_HOST ", \"max_parallel\": 2}}, \"e\": {}},"
-    "\"hosts\": {\"a\": {\"address\": [\"10.0.0.1\"], \"tags\": [\"t\", \"v\"], \"policy\": "
+    "\"tags\": {\"t\": {\"policy\": {\"fail_fast\": true, \"max_parallel\": 2}}, \"e\": {}},"
+    "\"hosts\": {\"h1\": {\"address\": [\"10.0.0.1\"], \"tags\": [\"t\", \"v\"], \"policy\": "
     "{" POLICY_HOST "},"
     "\"system\": {\"path\": \"" STORE_PATH "\"}, \"build\": {\"on\": \"local\"}},"
-    "\"b\": {\"address\": \"local\", \"system\": {\"command\": [\"c\"]}, \"health\": false},"
-    "\"c\": {\"system\": {\"flake\": \".#x\"}}}}";
+    "\"h2\": {\"address\": \"local\", \"system\": {\"command\": [\"c\"]}, \"health\": false},"
+    "\"h3\": {\"system\": {\"flake\": \".#x\"}}}}";
 
 /* Values that some field takes and others do not, and the edges of the formats. None of them is a
  * name that would have to exist, hence no plain word but "local". */
@@ -168,10 +168,15 @@ static bool loader_accepts(const char *text) {
  * that lacks a part, `attr` without `file`. Such variants are told from the rest by the loader's
  * own words. */
 static bool is_beyond_schema(const char *text) {
-    static const char *const words[] = {"host a:",     "host b:",
-                                        "host c:",     "no host of the inventory",
-                                        "no system",   "no host has the tag",
-                                        "in a circle", "is this machine: a jump"};
+    static const char *const words[] = {"host h1:",
+                                        "host h2:",
+                                        "host h3:",
+                                        "no host of the inventory",
+                                        "no system",
+                                        "no host has the tag",
+                                        "in a circle",
+                                        "is this machine: a jump",
+                                        "\"${address}\" is not allowed here; allowed: a POSIX"};
     FILE *file = fopen(variant_path, "w");
     struct inventory *inventory = NULL;
     struct inv_errors errors;
@@ -250,16 +255,24 @@ static const char judge[] =
     "import jsonschema\n"
     "validator = jsonschema.Draft7Validator(json.load(open('fleet.schema.json')))\n"
     "jsonschema.Draft7Validator.check_schema(validator.schema)\n"
+    "full = None\n"
     "wrong = 0\n"
+    "def difference(a, b=None, path=''):\n"
+    "    b = full if path == '' else b\n"
+    "    if isinstance(a, dict) and isinstance(b, dict):\n"
+    "        return ''.join(difference(a.get(k), b.get(k), path + '.' + k)\n"
+    "                       for k in {**a, **b} if a.get(k) != b.get(k))\n"
+    "    return '%s = %s' % (path, json.dumps(a)[:600])\n"
     "for line in open(sys.argv[1]):\n"
     "    verdict, text = line.split(' ', 1)\n"
     "    error = next(validator.iter_errors(json.loads(text)), None)\n"
+    "    full = full or json.loads(text)\n"
     "    if (error is None) != (verdict == '1'):\n"
     "        wrong += 1\n"
     "        if wrong <= 20:\n"
     "            where = 'loader refuses, schema accepts' if error is None else "
     "'schema refuses: ' + '.'.join(map(str, error.path)) + ': ' + error.message[:150]\n"
-    "            print(where, text[:3000] if error is None else '', file=sys.stderr)\n"
+    "            print(where, difference(json.loads(text)), file=sys.stderr)\n"
     "print(wrong, 'verdicts differ', file=sys.stderr)\n"
     "sys.exit(1 if wrong else 0)\n";
 
@@ -309,6 +322,7 @@ Test(schema, gives_the_loaders_verdicts, .timeout = 110) {
     variant_path = xasprintf("%s.json", corpus_path);
     cr_assert(loader_accepts(full), "the inventory with every field is refused");
     cJSON *root = cJSON_Parse(full);
+    add_variant(corpus, root);
     add_variants(corpus, root, root);
     cJSON_Delete(root);
     fclose(corpus);
