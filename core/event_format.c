@@ -95,11 +95,19 @@ static void add_addresses(struct buf *out, const struct event *event) {
     buf_add_char(out, '}');
 }
 
-/* The policy was written by us as JSON text; printed anew, so that it surely is one line. */
+/* A JSON object as text; printed anew, so that it surely is one line, and cleaned as all text is.
+ * What isn't an object, before or after, becomes null. */
 static void add_policy(struct buf *out, const char *policy) {
     cJSON *object = policy != NULL ? cJSON_Parse(policy) : NULL;
     char *text = cJSON_IsObject(object) ? cJSON_PrintUnformatted(object) : NULL;
-    buf_add_text(out, text != NULL ? text : "null");
+    struct buf clean = BUF_INIT;
+    if (text != NULL) {
+        text_clean(&clean, text, strlen(text), false);
+    }
+    cJSON *again = cJSON_Parse(buf_text(&clean));
+    buf_add_text(out, cJSON_IsObject(again) ? buf_text(&clean) : "null");
+    cJSON_Delete(again);
+    buf_free(&clean);
     cJSON_free(text);
     cJSON_Delete(object);
 }

@@ -410,7 +410,7 @@ void rollout_control(struct rollout *rollout, enum rollout_control control, size
         if (host == SIZE_MAX) {
             rollout_stop(rollout, "stopped");
             for (size_t i = 0; i < rollout->count; i++) {
-                take_back(rollout, i);
+                rollout_doom(rollout, i, false);
             }
         } else {
             take_back(rollout, host);
