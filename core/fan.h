@@ -16,9 +16,11 @@ struct fan_host {
     const struct inv_host *inv;
     uv_loop_t *loop;
     struct conn *conn;
-    struct shell *shell;   /* NULL when fan_options.shell is false */
-    const char *address;
-    void *fan; /* private */
+    struct shell *shell; /* NULL when fan_options.shell is false */
+    struct elevation elevation;
+    const char *address; /* that answered; "" where there is none */
+    bool connected; /* a session was authenticated: what fails now is no longer "unreachable" */
+    void *fan;      /* private */
 };
 
 struct fan_options {
@@ -27,14 +29,17 @@ struct fan_options {
     size_t host_count;
     struct spec_set *specs;
     struct keyring *keyring;
-    uint32_t parallel; /* 0: 64 */
-    bool shell;        /* open a root shell first */
+    uint32_t parallel;   /* 0: 64 */
+    bool shell;          /* open a root shell first */
     uint64_t timeout_ms; /* for each host's task, after connecting; 0: none of fan's own */
 };
 
 /* The connection is up: begin the task; call fan_done (now or later, once). */
 typedef void (*fan_task)(struct fan_host *host, void *arg);
-/* `error` is NULL when the task ended by fan_done(host, NULL); FLEET_ERR_UNREACHABLE etc. otherwise. In the order of completion. */
+/* Once for each host, in the order of completion. `error` is NULL when the task ended by
+ * fan_done(host, NULL), else what fan_done was given, or why there was no connection
+ * (FLEET_ERR_UNREACHABLE), why it broke (_LOST), _TIMEOUT, or _CANCELLED after a signal. No
+ * callback of the task's own operations on `conn` and `shell` follows. */
 typedef void (*fan_result)(const struct fan_host *host, const struct error *error, void *arg);
 
 void fan_done(struct fan_host *host, const struct error *error);

@@ -1,0 +1,235 @@
+/* The command table (see command.h). */
+#include "cmd/command.h"
+
+#include <string.h>
+
+#include "core/base/text.h"
+#include "core/base/xalloc.h"
+
+const struct command commands[] = {
+    {
+        .name = "update",
+        .summary = "roll a new version out: build, copy, activate, probe, keep or take back",
+        .usage = "[SELECTOR...]",
+        .description =
+            "Builds the selected hosts' systems, copies them, and activates them wave by wave "
+            "under "
+            "a guard on each host. A host keeps its new system only after a fresh connection and "
+            "its health probes have proven it; otherwise it goes back by itself to what it ran.",
+        .words = WORDS_SELECTORS,
+        .rollout = true,
+        .options = {OPTION_ACTION, OPTION_REBOOT},
+        .option_count = 2,
+        .run = cmd_update,
+    },
+    {
+        .name = "status",
+        .summary = "what each host runs, and whether that is what it should run",
+        .usage = "[SELECTOR...]",
+        .description =
+            "Asks each host and builds nothing. Exit code 0 only if every host was reached and is "
+            "in sync: running system, profile and desired system are the same. Where the desired "
+            "one is not known without evaluating, the last one that fleet deployed stands for it.",
+        .words = WORDS_SELECTORS,
+        .run = cmd_status,
+    },
+    {
+        .name = "check",
+        .summary = "validate the inventory, and with --reach connect to each host",
+        .usage = "[SELECTOR...]",
+        .description = "Prints everything that is wrong as file:line:column: path: what is wrong, "
+                       "what is allowed. Exit code 2 when invalid, 5 when a host is down.",
+        .words = WORDS_SELECTORS,
+        .options = {OPTION_REACH},
+        .option_count = 1,
+        .run = cmd_check,
+    },
+    {
+        .name = "list",
+        .summary = "hosts, tags and addresses after merging",
+        .usage = "[SELECTOR...]",
+        .description = "Reads the inventory only; nothing is connected to.",
+        .words = WORDS_SELECTORS,
+        .run = cmd_list,
+    },
+    {
+        .name = "build",
+        .summary = "build the selected hosts' systems; prints `host path`",
+        .usage = "[SELECTOR...]",
+        .description = "Touches no target.",
+        .words = WORDS_SELECTORS,
+        .rollout = true,
+        .options = {OPTION_OUT_LINK},
+        .option_count = 1,
+        .run = cmd_build,
+    },
+    {
+        .name = "push",
+        .summary = "build and copy, activate nothing",
+        .usage = "[SELECTOR...]",
+        .description = "What was copied is kept from garbage collection until the next update.",
+        .words = WORDS_SELECTORS,
+        .rollout = true,
+        .run = cmd_push,
+    },
+    {
+        .name = "rollback",
+        .summary = "go back to the previous generation, or to the one named",
+        .usage = "[SELECTOR...]",
+        .description = "Goes the way of an update: under a guard, confirmed and probed.",
+        .words = WORDS_SELECTORS,
+        .rollout = true,
+        .options = {OPTION_TO},
+        .option_count = 1,
+        .run = cmd_rollback,
+    },
+    {
+        .name = "generations",
+        .summary = "the generations that each host has",
+        .usage = "[SELECTOR...]",
+        .description = "With date and path; marked are the current, the booted and the pinned ones "
+                       "(those that a root of fleet keeps).",
+        .words = WORDS_SELECTORS,
+        .run = cmd_generations,
+    },
+    {
+        .name = "exec",
+        .summary = "run a command on the selected hosts",
+        .usage = "[SELECTOR...] -- COMMAND [ARG...]",
+        .description = "Runs the command on all hosts side by side, without a terminal and without "
+                       "input; its output is prefixed by the host. The words are passed as they "
+                       "are, no shell reads them: for a shell line, -- sh -c 'LINE'. Exit code 3 "
+                       "if it failed on any host, 5 if a host was not reached.",
+        .words = WORDS_SELECTORS,
+        .options = {OPTION_TIMEOUT},
+        .option_count = 1,
+        .run = cmd_exec,
+    },
+    {
+        .name = "ssh",
+        .summary = "a shell on a host, by OpenSSH with the inventory's settings",
+        .usage = "HOST [-- COMMAND [ARG...]]",
+        .description = "Hands over to ssh with the inventory's address, port, user, keys, known "
+                       "hosts and jump hosts.",
+        .words = WORDS_HOST,
+        .run = cmd_ssh,
+    },
+    {
+        .name = "unlock",
+        .summary = "break a stale lock, by its id",
+        .usage = "HOST --id ID",
+        .description = "Only for a run that is surely dead; the id keeps anybody else's lock safe.",
+        .words = WORDS_HOST,
+        .options = {OPTION_ID},
+        .option_count = 1,
+        .run = cmd_unlock,
+    },
+    {
+        .name = "history",
+        .summary = "past runs, the latest first",
+        .usage = "",
+        .description = "From the journals in the state folder; nothing is connected to.",
+        .words = WORDS_NONE,
+        .options = {OPTION_LIMIT},
+        .option_count = 1,
+        .run = cmd_history,
+    },
+    {
+        .name = "show",
+        .summary = "one run: what happened to each host",
+        .usage = "[RUN]",
+        .description = "RUN is a run's id or a part of it that is unique; default: the latest run. "
+                       "With --json its events.",
+        .words = WORDS_RUN,
+        .run = cmd_show,
+    },
+    {
+        .name = "watch",
+        .summary = "follow a run from a second terminal",
+        .usage = "[RUN]",
+        .description = "Read-only. Prints the run from its start, and while it is alive what it "
+                       "does next; default: the latest run.",
+        .words = WORDS_RUN,
+        .run = cmd_watch,
+    },
+    {
+        .name = "completion",
+        .summary = "the completion script for a shell",
+        .usage = "bash|zsh|fish",
+        .description = "For bash: source <(fleet completion bash)",
+        .words = WORDS_SHELL,
+        .run = cmd_completion,
+    },
+    {
+        .name = "help",
+        .summary = "help on a command",
+        .usage = "[COMMAND]",
+        .description = "The same as --help behind the command.",
+        .words = WORDS_COMMAND,
+        .options = {OPTION_MAN},
+        .option_count = 1,
+        .run = cmd_help,
+    },
+};
+const size_t command_count = ARRAY_LEN(commands);
+
+/* Named by the contract, not in this version. */
+static const char *const later_commands[] = {"plan",    "gc",     "reboot",
+                                             "secrets", "resume", "promote"};
+
+static const struct {
+    const char *command;
+    const char *option;
+    const char *meanwhile;
+} later_options[] = {
+    {"update", "dry-run", "--action dry-activate says what an activation would do"},
+    {"update", "plan", ""},
+    {"rollback", "run", "--to N names the generation to go back to"},
+    {"status", "probe", ""},
+    {"status", "eval", ""},
+};
+
+const struct command *command_find(const char *name) {
+    for (size_t i = 0; i < command_count; i++) {
+        if (strcmp(commands[i].name, name) == 0) {
+            return &commands[i];
+        }
+    }
+    return NULL;
+}
+
+const char *command_nearest(const char *name) {
+    const char *names[ARRAY_LEN(commands)];
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        names[i] = commands[i].name;
+    }
+    return text_nearest(name, names, ARRAY_LEN(names));
+}
+
+bool command_is_later(const char *name) {
+    for (size_t i = 0; i < ARRAY_LEN(later_commands); i++) {
+        if (strcmp(later_commands[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool command_has_option(const struct command *command, enum option_id id) {
+    for (size_t i = 0; i < command->option_count; i++) {
+        if (command->options[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *command_option_later(const struct command *command, const char *name) {
+    for (size_t i = 0; command != NULL && i < ARRAY_LEN(later_options); i++) {
+        if (strcmp(later_options[i].command, command->name) == 0 &&
+            strcmp(later_options[i].option, name) == 0) {
+            return later_options[i].meanwhile;
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,90 @@
+/* The program's start: surroundings that all commands rely on, then the command.
+ *
+ * Before any thread or loop: SIGPIPE is ignored (a closed output is an error of the write),
+ * inherited descriptors are closed on exec (a lock inherited by a child would outlive us), the
+ * descriptor limit is raised (one socket a host and more), and libuv gets enough threads that a
+ * thousand name look-ups don't queue two at a time.
+ */
+#include <fcntl.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "cmd/command.h"
+#include "cmd/context.h"
+#include "cmd/help.h"
+
+#define FIRST_OWN_FD 3
+
+/* Opens what is missing of stdin, stdout and stderr, so that no socket ever gets their numbers. */
+static void fill_standard_fds(void) {
+    for (int fd = 0; fd < FIRST_OWN_FD; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) {
+            _exit(EXIT_SYSTEM);
+        }
+    }
+}
+
+static void prepare_process(void) {
+    fill_standard_fds();
+    close_range(FIRST_OWN_FD, ~0U, CLOSE_RANGE_CLOEXEC);
+    signal(SIGPIPE, SIG_IGN);
+    setlocale(LC_CTYPE, "");
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    setenv("UV_THREADPOOL_SIZE", "64", 0);
+}
+
+static int print_help(const struct command *command) {
+    struct buf out = BUF_INIT;
+    if (command != NULL) {
+        help_command(command, &out);
+    } else {
+        help_overview(&out);
+    }
+    fputs(buf_text(&out), stdout);
+    buf_free(&out);
+    return EXIT_DONE;
+}
+
+static int run(int argc, char **argv) {
+    struct args args;
+    struct error error = ERROR_INIT;
+    int code;
+    int err = args_parse(argc, argv, &args, &error);
+    if (args_count(&args, OPTION_HELP) > 0) {
+        code = print_help(args.command);
+    } else if (err != 0) {
+        code = context_usage(&args, "%s", error.message);
+    } else if (args_count(&args, OPTION_VERSION) > 0) {
+        puts("fleet " FLEET_VERSION);
+        code = EXIT_DONE;
+    } else if (args.command == NULL) {
+        struct buf out = BUF_INIT;
+        help_overview(&out);
+        fputs(buf_text(&out), stderr);
+        buf_free(&out);
+        code = EXIT_USAGE;
+    } else {
+        code = args.command->run(&args);
+    }
+    args_release(&args);
+    return code;
+}
+
+int main(int argc, char **argv) {
+    prepare_process();
+    int code = run(argc, argv);
+    /* What was printed may have been lost: a full disk, a pipe that is closed. */
+    if ((fflush(stdout) != 0 || ferror(stdout) != 0) && code == EXIT_DONE) {
+        fputs("fleet: the output could not be written\n", stderr);
+        code = EXIT_SYSTEM;
+    }
+    return code;
+}
