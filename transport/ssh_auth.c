@@ -140,6 +140,9 @@ static void set_auth_error(struct ssh_session *session, const char *methods, str
         AUTO_FREE char *cleaned = text_cleaned(methods, strlen(methods));
         buf_printf(&text, "; the server would take %s", cleaned);
     }
+    if (session->farewell != NULL) {
+        buf_printf(&text, "; then the server hung up: %s", session->farewell);
+    }
     if (notes[0] != '\0') {
         buf_printf(&text, "; %s", notes);
     }
@@ -171,9 +174,11 @@ static void ask_methods(struct ssh_session *session) {
     fail_auth(session, methods);
 }
 
-static bool is_broken(int rc) {
-    return rc == LIBSSH2_ERROR_SOCKET_DISCONNECT || rc == LIBSSH2_ERROR_SOCKET_RECV ||
-           rc == LIBSSH2_ERROR_SOCKET_SEND;
+/* Did the server hang up instead of answering? libssh2 has one code for that and for a refusal. */
+static bool hung_up(struct ssh_session *session, int rc) {
+    return rc != LIBSSH2_ERROR_AUTHENTICATION_FAILED &&
+           (session->farewell != NULL || rc == LIBSSH2_ERROR_SOCKET_SEND ||
+            strncmp(ssh_session_words(session), "Waiting for", 11) == 0);
 }
 
 static void add_tried(struct ssh_auth *auth) {
@@ -196,7 +201,7 @@ static bool offer_key(struct ssh_session *session) {
         return false;
     }
     add_tried(auth);
-    if (is_broken(rc) || libssh2_session_last_errno(session->ssh) == LIBSSH2_ERROR_SOCKET_RECV) {
+    if (hung_up(session, rc)) {
         fail_auth(session, NULL);
         return false;
     }

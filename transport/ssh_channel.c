@@ -185,7 +185,8 @@ static void lose_session(struct ssh_session *session, int rc) {
     const struct error *from_link = ssh_link_error(session->link);
     error_set(&error, FLEET_ERR_LOST, "connection-lost", "the connection to %s broke (%s)",
               session->spec->name,
-              from_link != NULL ? from_link->message
+              session->farewell != NULL ? session->farewell
+              : from_link != NULL       ? from_link->message
               : rc == LIBSSH2_ERROR_SOCKET_DISCONNECT || rc == LIBSSH2_ERROR_SOCKET_RECV
                   ? "the other side closed it"
                   : ssh_session_words(session));

@@ -144,6 +144,18 @@ static ssize_t on_send(libssh2_socket_t socket, const void *buffer, size_t lengt
     return session->link != NULL ? ssh_link_send(session->link, buffer, length) : -EPIPE;
 }
 
+static void on_disconnect(LIBSSH2_SESSION *ssh, int reason, const char *message, int message_len,
+                          const char *language, int language_len, void **abstract) {
+    struct ssh_session *session = *abstract;
+    (void)ssh;
+    (void)reason;
+    (void)language;
+    (void)language_len;
+    if (session->farewell == NULL && message_len > 0) {
+        session->farewell = text_cleaned(message, (size_t)message_len);
+    }
+}
+
 static void set_preferences(struct ssh_session *session) {
     for (size_t i = 0; i < ARRAY_LEN(preferences); i++) {
         libssh2_session_method_pref(session->ssh, preferences[i].method, preferences[i].names);
@@ -166,6 +178,8 @@ static void on_link_connected(void *arg) {
                                   (libssh2_cb_generic *)(void (*)(void))on_recv);
     libssh2_session_callback_set2(session->ssh, LIBSSH2_CALLBACK_SEND,
                                   (libssh2_cb_generic *)(void (*)(void))on_send);
+    libssh2_session_callback_set2(session->ssh, LIBSSH2_CALLBACK_DISCONNECT,
+                                  (libssh2_cb_generic *)(void (*)(void))on_disconnect);
     set_preferences(session);
     session->kexinit = (struct ssh_kexinit){0};
     session->state = SSH_HANDSHAKE;
@@ -252,8 +266,9 @@ static void set_handshake_error(struct ssh_session *session, int rc, struct erro
                   address->host, address->port, seen);
     } else if (is_broken(rc)) {
         error_set(error, FLEET_ERR_UNREACHABLE, "connection-closed",
-                  "%s port %d closed the connection during the handshake: its log says why",
-                  address->host, address->port);
+                  "%s port %d closed the connection during the handshake (%s): its log says why",
+                  address->host, address->port,
+                  session->farewell != NULL ? session->farewell : "without a word");
     } else {
         error_set(error, FLEET_ERR_UNREACHABLE, "handshake-failed",
                   "the SSH handshake with %s port %d failed: %s (%d)", address->host, address->port,
@@ -338,5 +353,7 @@ void ssh_connect_release(struct ssh_session *session) {
     ssh_kexinit_release(&session->kexinit);
     free(session->host_key_order);
     session->host_key_order = NULL;
+    free(session->farewell);
+    session->farewell = NULL;
     uv_timer_stop(&session->timer);
 }
