@@ -169,7 +169,9 @@ static size_t declared_of(const struct merger *merger, const struct inv_strings 
             count++;
         }
     }
-    qsort(ret, count, sizeof(*ret), compare_positions);
+    if (count > 1) {
+        qsort(ret, count, sizeof(*ret), compare_positions);
+    }
     return count;
 }
 
