@@ -162,6 +162,13 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
     *buf = uv_buf_init(read_room, sizeof(read_room));
 }
 
+static void hand_on(struct pipe_stream *self, int fd, const char *data, size_t len) {
+    size_t piece = self->conn->piece > 0 ? self->conn->piece : len;
+    for (size_t at = 0; at < len && !self->dead; at += piece) {
+        self->handlers.on_data(fd, data + at, len - at < piece ? len - at : piece, self->arg);
+    }
+}
+
 static void on_read(uv_stream_t *pipe, ssize_t count, const uv_buf_t *buf) {
     struct pipe_stream *self = pipe->data;
     if (count > 0) {
@@ -171,7 +178,7 @@ static void on_read(uv_stream_t *pipe, ssize_t count, const uv_buf_t *buf) {
             uv_timer_start(&self->pacer, on_pacer, TICK_MS, TICK_MS);
             return;
         }
-        self->handlers.on_data(fd, buf->base, (size_t)count, self->arg);
+        hand_on(self, fd, buf->base, (size_t)count);
     } else if (count < 0) {
         uv_read_stop(pipe);
         self->open_outputs--;

@@ -17,8 +17,9 @@ struct pipe_conn {
     unsigned exec_count;
     /* Bytes a second that each stream hands on; 0: as fast as it goes. */
     size_t write_rate;
-    bool mute; /* take writes and hand nothing on */
-    bool deaf; /* keep what the processes print until this is false again */
+    bool mute;    /* take writes and hand nothing on */
+    size_t piece; /* bytes that a callback gets at a time; 0: as they come */
+    bool deaf;    /* keep what the processes print until this is false again */
 };
 
 /* Ready at once. Closed with conn_close when its streams are gone; the memory is the caller's. */

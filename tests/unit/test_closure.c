@@ -135,6 +135,8 @@ Test(closure, refuses_circles_and_holes_and_can_be_made_later) {
     add(registry, 3, 1, (unsigned[]){2});
     cr_expect_eq(make(registry, 1, (unsigned[]){1, 2, 3}, 3, &closure, &error), FLEET_ERR_PROTOCOL);
     cr_expect(strstr(error.message, "circle") != NULL);
+    cr_expect_eq(make(registry, 2, (unsigned[]){2, 3}, 2, &closure, &error), FLEET_ERR_PROTOCOL,
+                 "the first try left something half done");
     cr_expect_eq(make(registry, 7, (unsigned[]){7}, 1, &closure, &error), FLEET_ERR_PROTOCOL);
     add(registry, 8, 0, NULL);
     cr_expect_eq(make(registry, 9, (unsigned[]){8}, 1, &closure, &error), FLEET_ERR_PROTOCOL);

@@ -248,6 +248,7 @@ Test(copy, one_slow_host_holds_up_nobody) {
     expect_good(1);
     expect_good(2);
     cr_expect_eq(targets[0].done, 0, "the slow one was not slow");
+    cr_expect_eq(targets[0].conn.exec_count, 2u, "it did not leave in the middle of a path");
     targets[0].conn.write_rate = 0;
     await(0);
     expect_good(0);
@@ -302,7 +303,8 @@ Test(copy, names_a_damaged_path_of_the_source) {
 
 Test(copy, names_a_path_that_grew) {
     make_store(30, 1);
-    cr_assert_eq(run("chmod -R u+w %s/src/nix/store/*mixed* && echo more >>%s/src%s/share/big",
+    cr_assert_eq(run("chmod -R u+w %s/src/nix/store/*mixed* && head -c 9000000 /dev/zero "
+                     ">>%s/src%s/share/big",
                      folder, folder, MIXED),
                  0);
     start(0);

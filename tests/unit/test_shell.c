@@ -75,6 +75,17 @@ Test(shell, gives_output_and_status_apart) {
     answer_free(&answer);
 }
 
+Test(shell, finds_its_markers_however_they_are_cut) {
+    for (conn.piece = 1; conn.piece < 60; conn.piece += 7) {
+        struct answer answer;
+        ask("echo fleet-; echo err >&2; exit 7", 5000, &answer);
+        cr_expect_eq(answer.status, 7);
+        cr_expect_str_eq(answer.out, "fleet-\n");
+        cr_expect_str_eq(answer.err_text, "err\n");
+        answer_free(&answer);
+    }
+}
+
 Test(shell, keeps_output_without_a_last_newline) {
     struct answer answer;
     ask("printf 'no newline'", 5000, &answer);
