@@ -311,7 +311,7 @@ Test(schema, is_what_the_tables_generate) {
     buf_free(&kept);
 }
 
-Test(schema, gives_the_loaders_verdicts, .timeout = 110) {
+Test(schema, gives_the_loaders_verdicts) {
     const char *python = find_python();
     if (python == NULL) {
         cr_skip_test("python3-jsonschema is missing; apt-get install python3-jsonschema");

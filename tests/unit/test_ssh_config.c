@@ -24,7 +24,7 @@ static void remove_folder(void) {
     free(config);
 }
 
-TestSuite(ssh_config, .init = make_folder, .fini = remove_folder, .timeout = 30);
+TestSuite(ssh_config, .init = make_folder, .fini = remove_folder);
 
 static void write_file(const char *path, const char *text) {
     FILE *file = fopen(path, "w");
@@ -151,7 +151,7 @@ Test(ssh_config, says_when_ssh_is_missing) {
     cr_assert_not_null(strstr(error.message, "install OpenSSH"), "%s", error.message);
 }
 
-Test(ssh_config, ends_an_ssh_that_hangs_at_the_deadline, .timeout = 25) {
+Test(ssh_config, ends_an_ssh_that_hangs_at_the_deadline) {
     static const char *const names[] = {"a", "b"};
     struct ssh_config got[2];
     struct error error = ERROR_INIT;
