@@ -182,7 +182,11 @@ static void evaluate(struct build_job *job) {
             build_argv_add(&argv, "%s", system->command.items[i]);
         }
     } else {
-        build_evaluate_argv(system, &argv);
+        char *root = job->build->roots == NULL
+                         ? NULL
+                         : xasprintf("%s/%s.drv", job->build->roots, job->host->name);
+        build_evaluate_argv(system, root, &argv);
+        auto_free(&root);
     }
     if (job->state == JOB_NEW) {
         job->state = JOB_EVALUATING;

@@ -80,6 +80,14 @@ static void add_options(struct build_argv *argv, const struct inv_system *system
     }
 }
 
+static void add_root(struct build_argv *argv, const char *root) {
+    if (root != NULL) {
+        build_argv_add(argv, "--add-root");
+        build_argv_add(argv, "%s", root);
+        build_argv_add(argv, "--indirect"); /* Nix before 2.4 wants it */
+    }
+}
+
 static void add_flakes(struct build_argv *argv) {
     build_argv_add(argv, "--extra-experimental-features");
     build_argv_add(argv, "nix-command flakes");
@@ -156,7 +164,8 @@ bool build_read_flake(const char *out, size_t count, char **ret_drvs) {
     return ok;
 }
 
-void build_evaluate_argv(const struct inv_system *system, struct build_argv *ret_argv) {
+void build_evaluate_argv(const struct inv_system *system, const char *root,
+                         struct build_argv *ret_argv) {
     if (system->kind == INV_SYSTEM_FLAKE) {
         add_tool(ret_argv, system, "nix");
         add_flakes(ret_argv);
@@ -169,6 +178,7 @@ void build_evaluate_argv(const struct inv_system *system, struct build_argv *ret
     }
     add_tool(ret_argv, system, "nix-instantiate");
     build_argv_add(ret_argv, "%s", system->file);
+    add_root(ret_argv, root);
     if (system->attr != NULL) {
         build_argv_add(ret_argv, "-A");
         build_argv_add(ret_argv, "%s", system->attr);
@@ -186,11 +196,7 @@ void build_realise_argv(const struct inv_system *system, const char *path, const
     add_tool(ret_argv, system, "nix-store");
     build_argv_add(ret_argv, "--realise");
     build_argv_add(ret_argv, "%s", path);
-    if (root != NULL) {
-        build_argv_add(ret_argv, "--add-root");
-        build_argv_add(ret_argv, "%s", root);
-        build_argv_add(ret_argv, "--indirect"); /* Nix before 2.4 wants it */
-    }
+    add_root(ret_argv, root);
     add_options(ret_argv, system);
 }
 

@@ -27,8 +27,10 @@ void build_flake_argv(const struct inv_system *const *systems, size_t count,
  * evaluation threw. False where the answer isn't that. */
 bool build_read_flake(const char *out, size_t count, char **ret_drvs);
 
-/* Evaluates one system of kind FLAKE or FILE; the answer is one line, build_read_path's. */
-void build_evaluate_argv(const struct inv_system *system, struct build_argv *ret_argv);
+/* Evaluates one system of kind FLAKE or FILE; the answer is one line, build_read_path's. A FILE's
+ * derivation gets the root `root` (NULL: none). */
+void build_evaluate_argv(const struct inv_system *system, const char *root,
+                         struct build_argv *ret_argv);
 
 /* Builds or fetches `path`, a derivation or an output. The answer is its output's path, or `root`
  * where one is asked for (NULL: none). */

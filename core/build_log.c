@@ -55,12 +55,20 @@ static const char *skip_blanks(const char *line) {
     return line + strspn(line, " ");
 }
 
-/* Advice for somebody at Nix's own command line, and noise. */
+static bool ends(const char *text, const char *with) {
+    size_t len = strlen(text);
+    size_t tail = strlen(with);
+    return len >= tail && strcmp(text + len - tail, with) == 0;
+}
+
+/* Advice for somebody at Nix's own command line, and what Nix says before it begins. */
 static bool is_noise(const char *line) {
     const char *text = skip_blanks(line);
     return text[0] == '\0' || begins(text, "For full logs") ||
            begins(text, "(use '--show-trace'") || begins(text, "warning:") ||
-           strcmp(text, "error:") == 0 || strstr(text, "nix log /nix/store") != NULL;
+           strcmp(text, "error:") == 0 || begins(text, "nix log /nix/store") ||
+           begins(text, "building '/nix/store/") || ends(text, "will be built:") ||
+           (begins(text, "/nix/store/") && ends(text, ".drv"));
 }
 
 /* The lines worth showing, oldest first, and which of them is the first error. */

@@ -170,6 +170,11 @@ static void realise(struct build_remote *remote) {
 
 /* --- The copy --- */
 
+static void on_copy_progress(const struct copy_progress *progress, void *arg) {
+    (void)progress;
+    (void)arg; /* a derivation is small; its build is what one waits for */
+}
+
 static void on_copied(const struct copy_progress *progress, void *arg) {
     (void)progress;
     realise(arg);
@@ -200,8 +205,10 @@ static bool is_derivation(const char *path) {
 
 /* What the job waits for may have come. */
 static void proceed(struct build_job *job) {
-    static const struct copy_handlers handlers = {
-        .on_done = on_copied, .on_failed = on_copy_failed, .on_log = on_copy_log};
+    static const struct copy_handlers handlers = {.on_progress = on_copy_progress,
+                                                  .on_done = on_copied,
+                                                  .on_failed = on_copy_failed,
+                                                  .on_log = on_copy_log};
     struct build_remote *remote = job->remote;
     struct build *build = job->build;
     struct build_place *place = job->place;

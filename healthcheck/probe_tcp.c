@@ -165,6 +165,8 @@ static void dial_from_target(struct dial *dial) {
         .on_open = on_open, .on_data = on_data, .on_end = on_end};
     dial->stream =
         conn_tunnel(dial->probe->env->conn, dial->host, dial->probe->entry->port, &handlers, dial);
+    /* What serves then says or ends something also where the carrier doesn't call on_open. */
+    stream_eof(dial->stream);
 }
 
 static void start(struct probe *probe) {

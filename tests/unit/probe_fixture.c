@@ -391,6 +391,10 @@ static void fake_pause(struct stream *base, bool paused) {
     }
 }
 
+static void fake_eof(struct stream *base) {
+    (void)base; /* the servers here don't care */
+}
+
 static void fake_close(struct stream *base) {
     struct fake_stream *stream = container_of(base, struct fake_stream, stream);
     stream->closed = true;
@@ -399,8 +403,11 @@ static void fake_close(struct stream *base) {
 
 static struct stream *fake_tunnel(struct conn *base, const char *host, uint16_t port,
                                   const struct stream_handlers *handlers, void *arg) {
-    static const struct stream_ops ops = {
-        .write = fake_write, .queued = fake_queued, .pause = fake_pause, .close = fake_close};
+    static const struct stream_ops ops = {.write = fake_write,
+                                          .queued = fake_queued,
+                                          .eof = fake_eof,
+                                          .pause = fake_pause,
+                                          .close = fake_close};
     struct fake_conn *fake = container_of(base, struct fake_conn, conn);
     fake->tunnels++;
     snprintf(fake->last_host, sizeof(fake->last_host), "%s", host);
