@@ -15,7 +15,7 @@
     }
 /* A field that takes several members together. */
 #define WHOLE(field_kind, field_name)                                                              \
-    { .name = field_name, .kind = EVENT_FIELD_##field_kind }
+    { .name = (field_name), .kind = EVENT_FIELD_##field_kind }
 #define END                                                                                        \
     { .name = NULL }
 

@@ -235,12 +235,16 @@ static int read_event(const cJSON *object, struct event **ret, struct error *err
 }
 
 int event_parse(const char *line, size_t len, struct event **ret, struct error *error) {
-    AUTO_FREE char *copy = memchr(line, '\0', len) == NULL ? xstrndup(line, len) : xstrdup("");
+    struct buf copy = BUF_INIT;
+    if (memchr(line, '\0', len) == NULL) {
+        buf_add(&copy, line, len);
+    }
     /* The last argument: nothing but white space may follow the object. */
-    cJSON *object = cJSON_ParseWithOpts(copy, NULL, 1);
+    cJSON *object = cJSON_ParseWithOpts(buf_text(&copy), NULL, 1);
     int err = object != NULL ? read_event(object, ret, error)
                              : error_set(error, FLEET_ERR_PROTOCOL, "bad-event",
                                          "the line is torn or no JSON object");
     cJSON_Delete(object);
+    buf_free(&copy);
     return err;
 }

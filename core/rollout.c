@@ -314,7 +314,7 @@ static void want_copy(struct rollout *rollout, size_t host) {
 void rollout_wants(struct rollout *rollout, size_t host, enum act act, uint64_t now_ms) {
     struct member *member = &rollout->members[host];
     rollout->now_ms = now_ms;
-    if (member->in_flight) {
+    if (member->in_flight || act == ACT_ROLLBACK) {
         answer_in_flight(rollout, host, act);
     } else if (member->skip_told || member->ended) {
         return;
@@ -323,8 +323,6 @@ void rollout_wants(struct rollout *rollout, size_t host, enum act act, uint64_t 
                      strcmp(rollout->stop_reason, "stopped") == 0 ? "stopped" : "budget");
     } else if (act == ACT_COPY) {
         want_copy(rollout, host);
-    } else if (act == ACT_ROLLBACK) {
-        answer_in_flight(rollout, host, act);
     } else if (rollout->action != ACTION_PUSH || act == ACT_SECRET) {
         /* After ACT_SECRET it holds its slot already, and gives it back to ask anew: the run may
          * have been paused meanwhile. */

@@ -73,7 +73,7 @@ static struct view_host *obtain_host(struct view *view, const char *name) {
     if (host != NULL) {
         return host;
     }
-    if (view->host_count == view->host_cap) {
+    if (view->hosts == NULL || view->host_count == view->host_cap) {
         view->host_cap = view->host_cap > 0 ? view->host_cap * 2 : 16;
         view->hosts = xrealloc(view->hosts, view->host_cap * sizeof(*view->hosts));
     }

@@ -7,7 +7,7 @@
 struct fixture *fixture_new(size_t count) {
     struct fixture *fixture = xcalloc(1, sizeof(*fixture));
     fixture->hosts = xcalloc(count + 1, sizeof(*fixture->hosts));
-    fixture->pointers = xcalloc(count + 1, sizeof(*fixture->pointers));
+    fixture->pointers = xcalloc(count + 1, sizeof(struct inv_host *));
     fixture->count = count;
     for (size_t i = 0; i < count; i++) {
         fixture->hosts[i] =

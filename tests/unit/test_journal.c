@@ -16,7 +16,7 @@
 static char state_dir[64];
 
 static void make_state_dir(void) {
-    strcpy(state_dir, "/tmp/fleet-test-journal-XXXXXX");
+    snprintf(state_dir, sizeof(state_dir), "/tmp/fleet-test-journal-XXXXXX");
     cr_assert_not_null(mkdtemp(state_dir));
 }
 
@@ -108,7 +108,7 @@ Test(journal, folders_are_private) {
 
 Test(journal, missing_state_folders_are_made_private) {
     size_t len = strlen(state_dir);
-    strcpy(state_dir + len, "/x/y");
+    snprintf(state_dir + len, sizeof(state_dir) - len, "/x/y");
     journal_close(create("a1"));
     struct stat status;
     cr_assert_eq(stat(state_dir, &status), 0);

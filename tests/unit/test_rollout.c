@@ -1014,13 +1014,13 @@ Test(rollout, resumed_run_goes_on_where_it_was) {
 
 Test(rollout, worst_code_comes_first) {
     static const struct {
-        enum host_state state;
         const char *reason;
+        enum host_state state;
         int code;
     } rows[] = {
-        {HOST_SKIPPED, "stopped", 5},         {HOST_SKIPPED, "locked", 7},
-        {HOST_FAILED, "build-failed", 9},     {HOST_FAILED, "disk-full", 3},
-        {HOST_UNKNOWN, "confirm-timeout", 4},
+        {"stopped", HOST_SKIPPED, 5},         {"locked", HOST_SKIPPED, 7},
+        {"build-failed", HOST_FAILED, 9},     {"disk-full", HOST_FAILED, 3},
+        {"confirm-timeout", HOST_UNKNOWN, 4},
     };
     setup(ARRAY_LEN(rows));
     r = fixture_rollout(f);

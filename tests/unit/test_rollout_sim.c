@@ -45,17 +45,19 @@ struct sim_host {
     bool skip_told;
 };
 
+enum what {
+    HAPPENS_NEXT,
+    HAPPENS_SKIPPED,
+    HAPPENS_BACK,
+    HAPPENS_REPROBED
+};
+
 /* Something that will happen to a host. */
 struct happening {
     uint64_t at_ms;
     uint64_t order; /* first come, first served at one time */
     size_t host;
-    enum {
-        HAPPENS_NEXT,
-        HAPPENS_SKIPPED,
-        HAPPENS_BACK,
-        HAPPENS_REPROBED
-    } what;
+    enum what what;
 };
 
 struct sim {
@@ -95,13 +97,13 @@ static bool earlier(const struct happening *a, const struct happening *b) {
     return a->at_ms != b->at_ms ? a->at_ms < b->at_ms : a->order < b->order;
 }
 
-static void happen(struct sim *sim, size_t host, int what, uint64_t in_ms) {
+static void happen(struct sim *sim, size_t host, enum what what, uint64_t in_ms) {
     if (sim->heap_count == sim->heap_cap) {
         sim->heap_cap = sim->heap_cap * 2 + 64;
         sim->heap = xrealloc(sim->heap, sim->heap_cap * sizeof(*sim->heap));
     }
-    struct happening item = {.at_ms = sim->now_ms + in_ms, .order = sim->order++, .host = host};
-    item.what = what;
+    struct happening item = {
+        .at_ms = sim->now_ms + in_ms, .order = sim->order++, .host = host, .what = what};
     size_t at = sim->heap_count++;
     for (; at > 0 && earlier(&item, &sim->heap[(at - 1) / 2]); at = (at - 1) / 2) {
         sim->heap[at] = sim->heap[(at - 1) / 2];
