@@ -152,7 +152,7 @@ SCRIPT
     guard_start "$I" "$v1" ACTIVATE_MS=2000
     await_end "$I" 30
     assert_old "$I"
-    [[ $(last_word "$I") == "reverted $nonce rc=137 why=activate-timeout back_rc=0" ]]
+    [[ $(last_word "$I") == "reverted $nonce rc=124 why=activate-timeout back_rc=0" ]]
     run on_host <<<"ps ax | grep '[/]activate'"
     [ -z "$output" ]
 }
