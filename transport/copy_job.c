@@ -360,6 +360,12 @@ static void on_data(int fd, const char *data, size_t len, void *arg) {
     } while (got == 1);
     if (got < 0) {
         copy_job_fail(job, &error);
+        return;
+    }
+    size_t rest;
+    serve_reader_rest(&job->reader, &rest);
+    if (rest == 0) {
+        serve_reader_free(&job->reader); /* a thousand channels stay open and have nothing to say */
     }
 }
 
