@@ -86,6 +86,16 @@ static bool is_changed(const struct target_reply *reply, const char *unit) {
     return false;
 }
 
+/* A unit that failed and matches a glob is told twice. */
+static bool is_known(const struct health_unit *units, size_t count, const char *name) {
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(units[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void on_units(int err, const struct target_reply *reply, const struct error *error,
                      void *arg) {
     struct ask *ask = arg;
@@ -96,7 +106,8 @@ static void on_units(int err, const struct target_reply *reply, const struct err
     for (size_t i = 0; count < UNITS_MAX && (line = target_reply_nth(reply, "unit", i)) != NULL;
          i++) {
         lines[count] = xstrdup(line);
-        if (parse_unit(lines[count], &units[count])) {
+        if (parse_unit(lines[count], &units[count]) &&
+            !is_known(units, count, units[count].name)) {
             units[count].changed = is_changed(reply, units[count].name);
             count++;
         } else {
