@@ -55,7 +55,7 @@ static void check_result(const struct fan_host *host, const struct error *error,
 }
 
 static int check_reach(struct context *context) {
-    int code = context_connect(context);
+    int code = context_connect(context, true);
     if (code != 0) {
         return code;
     }

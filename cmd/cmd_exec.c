@@ -188,7 +188,8 @@ static char *make_script(const struct args *args) {
 
 static void summarize(const struct execution *execution) {
     const struct host_tally *tally = &execution->tally;
-    if (execution->context->verbosity < 0 || tally->failed + tally->unreachable == 0) {
+    size_t bad = tally->failed + tally->unreachable;
+    if (execution->context->verbosity < 0 || bad == 0 || execution->context->host_count == 1) {
         return;
     }
     fprintf(stderr, "fleet: of %zu hosts, %zu failed and %zu could not be reached\n",

@@ -72,8 +72,9 @@ static void print_row(const struct run_log *log) {
     clock_rfc3339(view->started_ms, when);
     when[10] = ' ';
     add_counts(view, &counts);
-    printf("%-23s %.16s  %-12s %-12s %.*s%-2s %s\n", log->id, when, run_action_name(view->action),
-           run_log_result(log), REV_SHOWN, view->rev != NULL ? view->rev : "-",
+    printf("%-23s %.16s  %-12s %-12s  %.*s%-2s %s\n", log->id, when, run_action_name(view->action),
+           run_log_result(log), REV_SHOWN,
+           view->rev != NULL && view->rev[0] != '\0' ? view->rev : "-       ",
            view->dirty ? "*" : "", buf_text(&counts));
     buf_free(&counts);
 }
@@ -118,7 +119,7 @@ int cmd_history(const struct args *args) {
             if (count == 0 && !context.json) {
                 fprintf(stderr, "fleet: no runs in %s yet\n", context.state_dir);
             } else if (!context.json && context.verbosity >= 0) {
-                printf("%-23s %-16s  %-12s %-12s %-10s %s\n", "RUN", "STARTED (UTC)", "ACTION",
+                printf("%-23s %-16s  %-12s %-12s  %-10s %s\n", "RUN", "STARTED (UTC)", "ACTION",
                        "RESULT", "REVISION", "HOSTS");
             }
             code = list_runs(&context, ids, count < limit ? count : limit);
@@ -186,40 +187,104 @@ static void print_run(const struct run_log *log, const char *state_dir) {
     }
 }
 
-static int show_events(struct run_log *log, struct error *error) {
+/* A line an event, of one host; what many lines say alike (copy's progress) is left out. */
+static void print_event(const struct event *event) {
+    char when[CLOCK_RFC3339_SIZE];
+    clock_rfc3339(event->ts_ms, when);
+    printf("  %.12s  %-10s ", when + strlen("2026-11-22T"), event_type_name(event->type));
+    AUTO_FREE char *message = NULL;
+    if (event->message != NULL) {
+        message = text_cleaned(event->message, strlen(event->message));
+    }
+    switch (event->type) {
+    case EVENT_HOST_STATE:
+        printf("%s%s%s\n", host_state_name(event->to), message != NULL ? ": " : "",
+               message != NULL ? message : "");
+        break;
+    case EVENT_BUILD:
+        printf("%s %s\n", event->state != NULL ? event->state : "",
+               event->path != NULL ? event->path : "");
+        break;
+    case EVENT_LOG:
+        printf("%s| %s\n", event->stream != NULL ? event->stream : "",
+               event->line != NULL ? event->line : "");
+        break;
+    case EVENT_PROBE:
+        printf("%s %s: %s\n", event->name != NULL ? event->name : "",
+               event->ok ? "passed" : "failed", event->detail != NULL ? event->detail : "");
+        break;
+    case EVENT_GRANT:
+        printf("%s %s\n", act_name(event->act), event->path != NULL ? event->path : "");
+        break;
+    case EVENT_RUN_START:
+    case EVENT_COPY:
+    case EVENT_WAVE_START:
+    case EVENT_WAVE_END:
+    case EVENT_PAUSE:
+    case EVENT_PROMOTE:
+    case EVENT_RUN_END:
+    case EVENT_TYPE_COUNT:
+        putchar('\n');
+        break;
+    }
+}
+
+/* Reads the run, and prints what it says of `host` (NULL: nothing) on the way: as lines for people
+ * or as the events themselves, then of all where `host` is NULL. */
+static int read_events(struct run_log *log, const char *host, bool json, struct error *error) {
     struct event *event = NULL;
     struct buf line = BUF_INIT;
     int got;
     while ((got = journal_next(log->reader, &event, error)) > 0) {
-        event_format(event, &line);
-        fwrite(line.data, 1, line.len, stdout);
-        buf_clear(&line);
+        bool meant = event->host != NULL && host != NULL && strcmp(event->host, host) == 0;
+        view_apply(log->view, event);
+        if (json && (meant || host == NULL)) {
+            event_format(event, &line);
+            fwrite(line.data, 1, line.len, stdout);
+            buf_clear(&line);
+        } else if (!json && meant && event->type != EVENT_COPY) {
+            print_event(event);
+        }
         event_free(event);
     }
     buf_free(&line);
     return got;
 }
 
+static int show(const struct context *context, struct run_log *log) {
+    const struct args *args = context->args;
+    const char *host = args->word_count > 1 ? args->words[1] : NULL;
+    struct error error = ERROR_INIT;
+    int err =
+        run_log_open(context->state_dir, args->word_count > 0 ? args->words[0] : NULL, log, &error);
+    if (err == 0) {
+        err = read_events(log, host, context->json, &error);
+    }
+    if (err != 0) {
+        return context_fail(&error);
+    }
+    if (host != NULL && view_host(log->view, host) == NULL) {
+        AUTO_FREE char *shown = text_cleaned(host, strlen(host));
+        return context_usage(args, "no host '%s' in run %s", shown, log->id);
+    }
+    if (!context->json && host == NULL) {
+        print_run(log, context->state_dir);
+    } else if (!context->json) {
+        print_host(view_host(log->view, host), (int)strlen(host));
+    }
+    return EXIT_DONE;
+}
+
 int cmd_show(const struct args *args) {
     struct context context;
     context_init(&context, args);
-    int code = context_words(args, 1);
+    int code = context_words(args, 2);
     if (code == 0) {
         code = context_surroundings(&context);
     }
     if (code == 0) {
-        struct run_log log;
-        struct error error = ERROR_INIT;
-        int err = run_log_open(context.state_dir, args->word_count > 0 ? args->words[0] : NULL,
-                               &log, &error);
-        if (err == 0) {
-            err = context.json ? show_events(&log, &error) : run_log_read(&log, &error);
-        }
-        if (err != 0) {
-            code = context_fail(&error);
-        } else if (!context.json) {
-            print_run(&log, context.state_dir);
-        }
+        struct run_log log = {0};
+        code = show(&context, &log);
         run_log_release(&log);
     }
     context_release(&context);

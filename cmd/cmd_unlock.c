@@ -106,7 +106,7 @@ int cmd_unlock(const struct args *args) {
         code = context_select_one(&context);
     }
     if (code == 0) {
-        code = context_connect(&context);
+        code = context_connect(&context, true);
     }
     if (code == 0) {
         int interrupted = host_task_run(&context, true, ASK_TIMEOUT_MS, ask, result, &unlocking);

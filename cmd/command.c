@@ -137,9 +137,9 @@ const struct command commands[] = {
     {
         .name = "show",
         .summary = "one run: what happened to each host",
-        .usage = "[RUN]",
+        .usage = "[RUN [HOST]]",
         .description = "RUN is a run's id or a part of it that is unique; default: the latest run. "
-                       "With --json its events.",
+                       "With HOST everything that the run tells of it; with --json the events.",
         .words = WORDS_RUN,
         .run = cmd_show,
     },

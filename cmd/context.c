@@ -80,7 +80,10 @@ int context_words(const struct args *args, size_t words) {
         const char *extra = args->words[words];
         AUTO_FREE char *shown = text_cleaned(extra, strlen(extra));
         return context_usage(args, "fleet %s takes %s; '%s' is too much", args->command->name,
-                             words == 0 ? "no words" : "one word only", shown);
+                             words == 0   ? "no words"
+                             : words == 1 ? "one word only"
+                                          : "two words at most",
+                             shown);
     }
     if (args->has_rest) {
         return context_usage(args, "fleet %s takes nothing behind '--'", args->command->name);
@@ -198,7 +201,7 @@ static bool ask_host_keys(const char *list, size_t count, void *arg) {
                                        : "Are they right, and shall they be trusted from now on?");
 }
 
-int context_connect(struct context *context) {
+int context_connect(struct context *context, bool targets) {
     struct error error = ERROR_INIT;
     int err = spec_set_new(context->inventory, context->hosts, context->host_count, &context->specs,
                            &error);
@@ -211,8 +214,9 @@ int context_connect(struct context *context) {
     err = keyring_prepare(context->keyring, files, count, context->asks ? ask_passphrase : NULL,
                           NULL, &error);
     if (err == 0) {
-        err = spec_settle_host_keys(context->specs, context->hosts, context->host_count,
-                                    context->asks ? ask_host_keys : NULL, NULL, &error);
+        err =
+            spec_settle_host_keys(context->specs, context->hosts, targets ? context->host_count : 0,
+                                  context->asks ? ask_host_keys : NULL, NULL, &error);
     }
     if (err == FLEET_ERR_CANCELLED) {
         context_fail(&error);

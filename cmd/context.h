@@ -39,8 +39,9 @@ int context_select(struct context *context);
 int context_select_one(struct context *context);
 /* State folder and Git state. */
 int context_surroundings(struct context *context);
-/* Connection specs, passphrases and host keys: all questions that connecting may bring. */
-int context_connect(struct context *context);
+/* Connection specs, passphrases and host keys: all questions that connecting may bring. Without
+ * `targets` only build hosts are spoken to. */
+int context_connect(struct context *context, bool targets);
 void context_release(struct context *context);
 
 /* Prints "fleet: MESSAGE" on stderr and returns the exit code that goes with the error. */

@@ -30,7 +30,7 @@ int host_task_prepare(struct context *context) {
     if (code == 0) {
         code = context_select(context);
     }
-    return code == 0 ? context_connect(context) : code;
+    return code == 0 ? context_connect(context, true) : code;
 }
 
 int host_task_run(struct context *context, bool shell, uint64_t timeout_ms, fan_task task,

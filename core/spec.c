@@ -33,6 +33,7 @@ struct node {
     const char *user, *host;    /* then: as the last part of it says; user may be NULL */
     uint16_t port;              /* then: 0 where it says nothing */
     bool ask;                   /* host_key_check: ask */
+    bool builds;                /* some host is built there */
     size_t first_config;        /* of this round's answers */
 };
 
@@ -101,7 +102,7 @@ static void add_build_hosts(struct spec_set *set, const struct inv_host *host) {
             builder = on->spec;
         }
         if (builder != NULL) {
-            add_host(set, builder);
+            add_host(set, builder)->builds = true;
         }
     }
 }
@@ -573,13 +574,16 @@ static bool is_known(struct known_hosts_cache *cache, const struct conn_spec *sp
     return true;
 }
 
-/* The end points on the way to the hosts whose keys a person is asked about and nothing knows. */
-static size_t unknown_specs(const struct spec_set *set, const struct conn_spec **ret) {
+/* The end points whose keys a person is asked about and nothing knows; without `targets` only
+ * those of build hosts (the scan adds the jumps on the way). */
+static size_t unknown_specs(const struct spec_set *set, bool targets,
+                            const struct conn_spec **ret) {
     struct known_hosts_cache *cache = known_hosts_cache_new();
     size_t count = 0;
     for (size_t i = 0; i < set->count; i++) {
         const struct node *node = set->nodes[i];
-        bool asked = node->ask && !node->spec.local && node->spec.host_key_count == 0;
+        bool asked = node->ask && !node->spec.local && node->spec.host_key_count == 0 &&
+                     (targets || node->builds);
         if (asked && !is_known(cache, &node->spec)) {
             ret[count++] = &node->spec;
         }
@@ -596,10 +600,10 @@ static void list_offers(const struct host_key_offer *offers, size_t count, struc
 }
 
 /* One list, one question. *ret_count: how many were accepted. */
-static int settle_once(struct spec_set *set, spec_ask_keys ask, void *arg, size_t *ret_count,
-                       struct error *error) {
+static int settle_once(struct spec_set *set, bool targets, spec_ask_keys ask, void *arg,
+                       size_t *ret_count, struct error *error) {
     AUTO_FREE const struct conn_spec **specs = xcalloc(set->count + 1, sizeof(*specs));
-    size_t count = unknown_specs(set, specs);
+    size_t count = unknown_specs(set, targets, specs);
     struct host_key_offer *offers = NULL;
     size_t offer_count = 0;
     *ret_count = 0;
@@ -629,12 +633,11 @@ static int settle_once(struct spec_set *set, spec_ask_keys ask, void *arg, size_
 int spec_settle_host_keys(struct spec_set *set, const struct inv_host *const *hosts, size_t count,
                           spec_ask_keys ask, void *arg, struct error *error) {
     (void)hosts;
-    (void)count;
     /* What lies behind an unknown jump shows its key only once the jump's is accepted. */
     size_t accepted = ask != NULL ? 1 : 0;
     int err = 0;
     for (int round = 0; round <= JUMPS_MAX && accepted > 0 && err == 0; round++) {
-        err = settle_once(set, ask, arg, &accepted, error);
+        err = settle_once(set, count > 0, ask, arg, &accepted, error);
     }
     return err;
 }

@@ -30,7 +30,8 @@ int spec_elevation(struct spec_set *set, const struct inv_host *host, struct ele
 
 /* Settles `host_key_check: ask` before anything else: at a terminal all unknown keys are shown in
  * one list with fingerprints and asked for at once; without one `ask` is `strict`. `ask` gets the
- * list as text and answers yes or no; NULL: no terminal. */
+ * list as text and answers yes or no; NULL: no terminal. Looks at the keys of all end points of the set, with
+ * `count` 0 of build hosts only (nothing is said to a target then). FLEET_ERR_CANCELLED: the answer was no. */
 typedef bool (*spec_ask_keys)(const char *list, size_t count, void *arg);
 int spec_settle_host_keys(struct spec_set *set, const struct inv_host *const *hosts, size_t count,
                           spec_ask_keys ask, void *arg, struct error *error);
