@@ -10,6 +10,7 @@
 
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
+#include "tui/github.h"
 #include "tui/output.h"
 #include "tui/summary.h"
 #include "tui/wording.h"
@@ -451,6 +452,9 @@ static void plain_finish(struct output *output, const struct view *view) {
     flush_group(plain);
     if (view->run != NULL) {
         summary_write(view, &plain->options, &plain->out);
+        if (plain->options.github) {
+            github_write_annotations(view, &plain->out);
+        }
     }
     write_out(plain);
 }

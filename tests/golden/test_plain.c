@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "core/base/xalloc.h"
+#include "tui/github.h"
+#include "tui/junit.h"
 #include "tui/output.h"
 
 #define START_MS INT64_C(1795367040000)
@@ -120,17 +122,19 @@ static size_t count_lines(const char *text) {
     return lines;
 }
 
-/* Ends the output and compares it; returns how many lines it has. */
-static size_t compare(struct story *story, const char *name) {
+static void close_story(struct story *story) {
     story->output->ops->finish(story->output, story->view);
     output_free(story->output);
     fclose(story->file);
     view_free(story->view);
-    char *path = xasprintf("tests/golden/plain/%s.txt", name);
+}
+
+static void compare_text(const char *text, size_t size, const char *file_name) {
+    char *path = xasprintf("tests/golden/plain/%s", file_name);
     if (getenv("FLEET_GOLDEN_UPDATE") != NULL) {
         FILE *file = fopen(path, "w");
         cr_assert_not_null(file, "%s can't be written", path);
-        fwrite(story->text, 1, story->size, file);
+        fwrite(text, 1, size, file);
         fclose(file);
     }
     FILE *file = fopen(path, "r");
@@ -139,10 +143,18 @@ static size_t compare(struct story *story, const char *name) {
     size_t len = fread(want, 1, 65535, file);
     want[len] = '\0';
     fclose(file);
-    cr_expect_str_eq(story->text, want, "%s differs", path);
-    size_t lines = count_lines(story->text);
+    cr_expect_str_eq(text, want, "%s differs", path);
     free(want);
     free(path);
+}
+
+/* Ends the output and compares it; returns how many lines it has. */
+static size_t compare(struct story *story, const char *name) {
+    char *file_name = xasprintf("%s.txt", name);
+    close_story(story);
+    compare_text(story->text, story->size, file_name);
+    size_t lines = count_lines(story->text);
+    free(file_name);
     free(story->text);
     return lines;
 }
@@ -202,34 +214,105 @@ Test(plain, colour_only_repeats_the_words) {
     compare(&story, "rollback-colour");
 }
 
+/* A build fails, a host is down, an activation and its way back fail. */
+static void tell_troubles(struct story *story) {
+    begin(story, 3, 1, ACTION_SWITCH);
+    move_to(story, "db1", HOST_CONNECTING, NULL, NULL, 0);
+    move_to(story, "db1", HOST_BUILDING, NULL, NULL, 0);
+    for (int i = 0; i < 20; i++) {
+        char *line = xasprintf("compiling \033[31mpart\033[0m %d", i);
+        say_log(story, "db1", line);
+        free(line);
+    }
+    move_to(story, "db1", HOST_FAILED, "build-failed",
+            "builder for /nix/store/x.drv failed with exit code 1\ncompiling part 19", 0);
+    move_to(story, "db2", HOST_UNREACHABLE, "connection-refused",
+            "10.0.0.12 port 22 refused the connection", 0);
+    prepare(story, "db3", 7);
+    activate(story, "db3");
+    for (int i = 0; i < 7; i++) {
+        char *line = xasprintf("\033[31mfailing\033[0m to start unit %d", i);
+        say_log(story, "db3", line);
+        free(line);
+    }
+    move_to(story, "db3", HOST_ROLLING_BACK, "activation-failed",
+            "switch-to-configuration test exited with 2", 0);
+    move_to(story, "db3", HOST_ROLLBACK_FAILED, "rollback-failed",
+            "the old system's activation failed too: exit 4", 0);
+    end(story, "unknown-hosts", 4);
+}
+
 Test(plain, failing_tool_has_the_last_word) {
     struct story story;
     story_init(&story, &(struct output_options){.verbosity = 0});
-    begin(&story, 3, 1, ACTION_SWITCH);
-    move_to(&story, "db1", HOST_CONNECTING, NULL, NULL, 0);
-    move_to(&story, "db1", HOST_BUILDING, NULL, NULL, 0);
-    for (int i = 0; i < 20; i++) {
-        char *line = xasprintf("compiling \033[31mpart\033[0m %d", i);
-        say_log(&story, "db1", line);
-        free(line);
-    }
-    move_to(&story, "db1", HOST_FAILED, "build-failed",
-            "builder for /nix/store/x.drv failed with exit code 1\ncompiling part 19", 0);
-    move_to(&story, "db2", HOST_UNREACHABLE, "connection-refused",
-            "10.0.0.12 port 22 refused the connection", 0);
-    prepare(&story, "db3", 7);
-    activate(&story, "db3");
-    for (int i = 0; i < 7; i++) {
-        char *line = xasprintf("\033[31mfailing\033[0m to start unit %d", i);
-        say_log(&story, "db3", line);
-        free(line);
-    }
-    move_to(&story, "db3", HOST_ROLLING_BACK, "activation-failed",
-            "switch-to-configuration test exited with 2", 0);
-    move_to(&story, "db3", HOST_ROLLBACK_FAILED, "rollback-failed",
-            "the old system's activation failed too: exit 4", 0);
-    end(&story, "unknown-hosts", 4);
+    tell_troubles(&story);
     compare(&story, "failing-tools");
+}
+
+Test(plain, github_gets_annotations) {
+    struct story story;
+    story_init(&story, &(struct output_options){.verbosity = -1, .github = true});
+    tell_troubles(&story);
+    compare(&story, "github");
+}
+
+Test(plain, github_annotations_are_ten_at_most) {
+    struct story story;
+    story_init(&story, &(struct output_options){.verbosity = -1});
+    begin(&story, 40, 1, ACTION_SWITCH);
+    for (size_t i = 6; i < 40; i++) {
+        char *name = xasprintf("node%zu", i);
+        move_to(&story, name, HOST_FAILED, "disk-full", "100% of /nix\nis used", 0);
+        free(name);
+    }
+    struct buf out = BUF_INIT;
+    github_write_annotations(story.view, &out);
+    cr_assert_eq(count_lines(buf_text(&out)), 10);
+    cr_assert(
+        strstr(buf_text(&out), "::error title=fleet failed::node6: 100%25 of /nix%0Ais used\n"));
+    cr_assert(strstr(buf_text(&out), "and also: node15, node16"));
+    buf_free(&out);
+    close_story(&story);
+    free(story.text);
+}
+
+Test(plain, github_summary_and_junit) {
+    struct story story;
+    story_init(&story, &(struct output_options){.verbosity = -1});
+    tell_rollback(&story);
+    move_to(&story, "web2", HOST_FAILED, "copy-failed", "<b>|`a` & \"b\"\n@all", 0);
+    move_to(&story, "web1", HOST_UNKNOWN, "confirm-timeout", NULL, 0);
+    move_to(&story, "db2", HOST_SKIPPED, "budget", NULL, 0);
+    struct buf out = BUF_INIT;
+    github_write_summary(story.view, &out);
+    compare_text(buf_text(&out), out.len, "summary.md");
+    buf_free(&out);
+    junit_write(story.view, &out);
+    compare_text(buf_text(&out), out.len, "junit.xml");
+    buf_free(&out);
+    close_story(&story);
+    free(story.text);
+}
+
+Test(plain, github_summary_is_bounded) {
+    struct story story;
+    story_init(&story, &(struct output_options){.verbosity = -1});
+    begin(&story, 4000, 1, ACTION_SWITCH);
+    char *long_message = xcalloc(1, 1001);
+    memset(long_message, 'x', 1000);
+    for (size_t i = 6; i < 4000; i++) {
+        char *name = xasprintf("node%zu", i);
+        move_to(&story, name, HOST_FAILED, "disk-full", long_message, 0);
+        free(name);
+    }
+    free(long_message);
+    struct buf out = BUF_INIT;
+    github_write_summary(story.view, &out);
+    cr_assert(out.len > 800000 && out.len < 900 * 1024 + 200, "%zu", out.len);
+    cr_assert(strstr(buf_text(&out), "hosts more: `fleet show x7k2q9`"));
+    buf_free(&out);
+    close_story(&story);
+    free(story.text);
 }
 
 Test(plain, many_of_one_fate_are_told_together) {
