@@ -39,8 +39,8 @@ void copier_closure(struct copier *copier, const char *top, copier_closure_done 
 struct copy_options {
     const char *command; /* on the target: "nix-store --serve --write", plain words */
     struct elevation elevation;
-    bool substitute;   /* let the target fetch from its substituters first */
-    uint64_t max_rate; /* bytes a second, 0: none */
+    bool substitute;           /* let the target fetch from its substituters first */
+    uint64_t max_rate;         /* bytes a second, 0: none */
     uint64_t stall_timeout_ms; /* no byte and no ack for so long is FLEET_ERR_TIMEOUT; 0: 60 s. The
                                   target's "waiting for the big garbage collector lock" suspends it. */
 };

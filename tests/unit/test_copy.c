@@ -359,10 +359,10 @@ Test(copy, says_that_the_disk_is_full) {
 }
 
 Test(copy, survives_a_garbage_collection_meanwhile) {
-    make_store(150, 3);
-    targets[0].conn.write_rate = 1500000;
+    make_store(150, 0);
+    targets[0].conn.write_rate = 25000;
     start(0);
-    wait_for_paths(0, 40);
+    wait_for_paths(0, 20);
     cr_assert_eq(targets[0].done + targets[0].failed, 0);
     cr_expect_eq(run("nix-collect-garbage --store 'local?root=%s/dst0' >/dev/null 2>&1", folder),
                  0);
