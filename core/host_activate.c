@@ -493,7 +493,8 @@ enum step_result step_verify(struct host *host) {
         host_set_end(host, HOST_ROLLED_BACK, "back on generation %lld",
                      (long long)host->generation);
     } else {
-        host_set_end(host, HOST_HEALTHY, "generation %lld", (long long)host->generation);
+        host_set_end(host, HOST_HEALTHY, "%s",
+                     ""); /* the state says it, the generation stands beside */
     }
     return host_go(host, STEP_END);
 }

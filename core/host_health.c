@@ -106,8 +106,7 @@ static void on_units(int err, const struct target_reply *reply, const struct err
     for (size_t i = 0; count < UNITS_MAX && (line = target_reply_nth(reply, "unit", i)) != NULL;
          i++) {
         lines[count] = xstrdup(line);
-        if (parse_unit(lines[count], &units[count]) &&
-            !is_known(units, count, units[count].name)) {
+        if (parse_unit(lines[count], &units[count]) && !is_known(units, count, units[count].name)) {
             units[count].changed = is_changed(reply, units[count].name);
             count++;
         } else {
