@@ -157,7 +157,7 @@ bool build_read_flake(const char *out, size_t count, char **ret_drvs) {
         ok = ok && (cJSON_IsNull(drv) || (cJSON_IsString(drv) && is_derivation(drv->valuestring)));
     }
     const cJSON *drv = first;
-    for (size_t i = 0; ok && i < count; i++, drv = drv->next) {
+    for (size_t i = 0; ok && drv != NULL && i < count; i++, drv = drv->next) {
         ret_drvs[i] = cJSON_IsNull(drv) ? NULL : xstrdup(drv->valuestring);
     }
     cJSON_Delete(root);

@@ -19,7 +19,7 @@
 /* [time, "value"]. False where it isn't that. */
 static bool read_sample(const cJSON *sample, double *ret) {
     const cJSON *value = cJSON_IsArray(sample) ? cJSON_GetArrayItem(sample, 1) : NULL;
-    if (!cJSON_IsString(value) || value->valuestring[0] == '\0') {
+    if (value == NULL || !cJSON_IsString(value) || value->valuestring[0] == '\0') {
         return false;
     }
     char *end = NULL;

@@ -204,7 +204,7 @@ static void end(struct world *world) {
         cr_skip_test("there is no Nix here");                                                      \
     }                                                                                              \
     struct world name;                                                                             \
-    world_init(&name)
+    world_init(&(name))
 
 /* --- Files --- */
 

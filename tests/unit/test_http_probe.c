@@ -60,13 +60,12 @@ Test(http_probe, fails_with_another_status_and_follows_nothing) {
     cr_assert_not(fixture_round(&c.fixture));
     ASSERT_SAYS(&c.fixture, "probe fail: 503 in ");
     end(&c);
-    struct inv_health *entry =
-        begin(&c, INV_HEALTH_HTTP,
-              "HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nConnection: close\r\n\r\n");
+    begin(&c, INV_HEALTH_HTTP,
+          "HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nConnection: close\r\n\r\n");
     cr_assert(fixture_round(&c.fixture), "the usual range is 200..399");
     cr_assert_eq(c.server.connections, 1);
     end(&c);
-    entry = begin(&c, INV_HEALTH_HTTP, OK(""));
+    struct inv_health *entry = begin(&c, INV_HEALTH_HTTP, OK(""));
     entry->status_min = entry->status_max = 204;
     cr_assert_not(fixture_round(&c.fixture));
     end(&c);
