@@ -34,7 +34,7 @@ static bool word_is(const char *word, size_t len, const char *name) {
 static int read_number(const char *word, size_t len) {
     char digits[12];
     copy_word(digits, sizeof(digits), word, len);
-    return atoi(digits);
+    return (int)strtol(digits, NULL, 10);
 }
 
 static void read_field(struct guard_state *state, const char *word, size_t len) {

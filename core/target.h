@@ -61,7 +61,7 @@ struct target_env {
  * generation, boot_id, machine_id, uptime_ms, uid, systemd (yes|no), system_state (systemctl
  * is-system-running), nix_store (absolute path of the program), nix_version, kernel, failed
  * (repeated: a failed unit), guard (the state line, or ""), guard_record (yes|no: a record is left),
- * guard_alive (yes|no), lock_* (id, run, who, since, expires_s, pid; absent when free), deployed (the JSON
+ * guard_phase, guard_run (of that record), guard_alive (yes|no), lock_* (id, run, who, since, expires_s, pid; absent when free), deployed (the JSON
  * record), deployed_complete (yes|no), roots (repeated), free_nix, free_run, free_boot (bytes),
  * reboot_needed (yes|no: kernel, initrd or kernel-modules of booted and profile differ), valid (yes|no: is DESIRED
  * valid there; only with `desired`), switch_lock (yes|no: NixOS's own switch lock or its unit is busy). */
@@ -75,7 +75,8 @@ struct target_lock {
     uint64_t lease_ms;
 };
 /* Takes, or renews where the id is ours. Keys: lock ("ok" | "held"), and where held the holder's
- * lock_* keys. A lapsed lease is taken over (lock_lapsed: the old holder); one with a live guard never. */
+ * lock_* keys. A lapsed lease is taken over (lock_lapsed: the old holder); one with a live guard of another run never (lock_guard yes). Another
+ * id of the same run is taken over at once. */
 void target_lock_take(struct shell *shell, const struct target_lock *lock, target_done done,
                       void *arg);
 /* Lets go, if the id is ours. */
@@ -103,7 +104,8 @@ struct target_activation {
     bool leave_on_abort; /* on_failure: leave */
 };
 /* Writes guard.sh and its record's input, starts the guard (systemd-run --unit=fleet-guard; setsid where
- * there is no systemd), returns at once. Keys: guard ("started" | "busy" | "lock-lost" | "no-switch" | "stopping"),
+ * there is no systemd), returns at once. Keys: guard ("started" | "busy" | "lock-lost" | "no-switch" | "stopping" |
+ * "unfinished": a record is left, target_repair first), detail (why it was refused),
  * weak (yes: no systemd), old, generation. */
 void target_guard_start(struct shell *shell, const struct target_env *env,
                         const struct target_activation *activation, target_done done, void *arg);
@@ -111,7 +113,7 @@ void target_guard_start(struct shell *shell, const struct target_env *env,
 /* Long poll: answers when the state line differs from `seen`, new log text is there (at most every
  * 300 ms), or after `wait_ms` (at most 10 s). Keys: state (the line), log (repeated: a new line of the
  * activation's output), log_offset (to pass next time), alive (yes|no: the unit is there),
- * deadline_ms (till the guard goes back by itself, -1 none), and when no record is left any more:
+ * deadline_ms (till the guard goes back by itself, -1 none), record (yes|no), and when no record is left any more:
  * current, profile, last (the guard's last line in /var/lib/fleet/guard.last). */
 void target_guard_poll(struct shell *shell, const char *nonce, const char *seen,
                        uint64_t log_offset, uint64_t wait_ms, target_done done, void *arg);
@@ -122,7 +124,9 @@ enum target_request {
     TARGET_ABORT,
     TARGET_LEAVE
 };
-/* Leaves a request for the guard with this nonce, and answers as target_guard_poll with wait 0.
+/* Leaves a request for the guard with this nonce, and answers as target_guard_poll does, without the
+ * log, as soon as the guard has changed its state, after half a second at the latest. Key: request
+ * ("left" | "refused": no guard of this nonce waits | "lock-lost").
  * Renew also renews the lock. */
 void target_guard_request(struct shell *shell, enum target_request request, const char *nonce,
                           const struct target_lock *lock, target_done done, void *arg);
@@ -132,9 +136,11 @@ void target_guard_request(struct shell *shell, enum target_request request, cons
 void target_commit_now(struct shell *shell, const struct target_env *env,
                        const struct target_activation *activation, target_done done, void *arg);
 
-/* A guard's record without a guard (power cut in mid-commit, killed way back): finishes what the
- * record says: forward where the profile is already NEW and the system proven (phase committing), else back. Keys: finished
- * ("forward" | "back" | "nothing"), current, profile. */
+/* A guard's record without a guard (power cut, killed way back): finishes what the record says, by a
+ * guard of its own, and waits for it. Forward only where a commit had begun without failing and
+ * profile and running system are NEW already; else back. Keys: finished ("forward" | "back" |
+ * "nothing" | "failed": the way back failed | "busy": a guard lives | "lock-lost"), current,
+ * profile, last (the guard's last line). */
 void target_repair(struct shell *shell, const struct target_env *env, const char *lock_id,
                    target_done done, void *arg);
 
