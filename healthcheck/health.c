@@ -163,12 +163,8 @@ static void arm(struct health *health) {
     uint64_t now = uv_now(health->env.loop);
     for (size_t i = 0; i < health->count; i++) {
         struct probe *probe = &health->probes[i];
-        if (!gate_wants_look(health->gate, i, now)) {
-            continue;
-        }
-        if (probe->attempt != NULL) {
-            probe->again = true;
-        } else {
+        /* Where a try is running, this is asked again after its result. */
+        if (probe->attempt == NULL && gate_wants_look(health->gate, i, now)) {
             uv_timer_start(&probe->timer, on_probe_timer, 0, 0);
         }
     }
@@ -189,7 +185,7 @@ static void schedule(struct probe *probe) {
     }
     uint64_t now = uv_now(probe->env->loop);
     uint64_t due = probe->asked_ms + interval_of(probe->entry);
-    uint64_t wait = due > now && !probe->again ? due - now : 0;
+    uint64_t wait = due > now ? due - now : 0;
     uv_timer_start(&probe->timer, on_probe_timer, wait, 0);
 }
 
@@ -250,7 +246,6 @@ static void on_deadline(struct probe *probe) {
 }
 
 static void run_probe(struct probe *probe) {
-    probe->again = false;
     probe->asked_ms = uv_now(probe->env->loop);
     probe->began_ns = uv_hrtime();
     uv_timer_start(&probe->timer, on_probe_timer, timeout_of(probe->entry), 0);

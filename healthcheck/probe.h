@@ -51,7 +51,6 @@ struct probe {
     /* health.c's own. */
     size_t index;
     bool excused;      /* it failed before the change */
-    bool again;        /* asked to run again as soon as this try is over */
     uint64_t asked_ms; /* loop time when the try began */
     uint64_t began_ns; /* uv_hrtime of the same */
     uv_timer_t timer;  /* while a try runs its deadline, else the time of the next one */

@@ -97,6 +97,7 @@ static void on_probe(const struct health_result *result, void *arg) {
 
 static void on_healthy(void *arg) {
     struct fixture *fixture = arg;
+    cr_assert_not_null(fixture->health, "a verdict after health_stop");
     cr_assert_not(fixture->healthy, "said twice");
     fixture->healthy = true;
     uv_stop(&fixture->loop);
@@ -104,6 +105,7 @@ static void on_healthy(void *arg) {
 
 static void on_unhealthy(const struct error *error, void *arg) {
     struct fixture *fixture = arg;
+    cr_assert_not_null(fixture->health, "a verdict after health_stop");
     cr_assert_not(fixture->unhealthy, "said twice");
     fixture->unhealthy = true;
     fixture->error = *error;

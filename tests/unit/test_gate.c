@@ -170,6 +170,12 @@ Test(gate, at_the_deadline_passing_too_late_is_too_late) {
     cr_assert_eq(gate_verdict(gate, 301000), GATE_UNHEALTHY);
     cr_assert_eq(gate_blame(gate).probe, SIZE_MAX, "each one was passing");
     gate_free(gate);
+    /* Seen only after both times have passed, the earlier one still decides. */
+    gate = one(&usual);
+    at(gate, 295000, GATE_PASS);
+    at(gate, 306000, GATE_PASS);
+    cr_assert_eq(gate_verdict(gate, 306000), GATE_UNHEALTHY);
+    gate_free(gate);
 }
 
 Test(gate, the_last_look_may_end_after_the_deadline) {

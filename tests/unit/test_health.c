@@ -41,13 +41,13 @@ Test(health, tcp_says_refused) {
     fixture_end(&fixture);
 }
 
-Test(health, tcp_tries_every_address_of_a_name) {
+Test(health, tcp_resolves_a_name) {
     struct fixture fixture;
     struct server server;
     fixture_init(&fixture, INV_HEALTH_TCP);
     server_start(&server, &fixture, NULL);
     fixture.entries[0].port = server.port;
-    fixture.entries[0].host = "localhost"; /* ::1 comes first where there is IPv6 */
+    fixture.entries[0].host = "localhost";
     cr_assert(fixture_round(&fixture));
     server_stop(&server);
     fixture_end(&fixture);
@@ -325,6 +325,31 @@ Test(health, a_service_that_dies_between_two_looks_is_not_healthy) {
     fixture_start(&fixture);
     cr_assert(fixture_run(&fixture, &fixture.unhealthy, 2000));
     cr_assert_not(fixture.healthy);
+    fixture_end(&fixture);
+}
+
+Test(health, a_try_that_began_too_early_is_followed_by_one_at_once) {
+    static const char *const argv[] = {"/bin/sh", "-c", "sleep 0.2"};
+    struct fixture fixture;
+    fixture_init(&fixture, INV_HEALTH_COMMAND);
+    fixture.entries[0].run = (struct inv_strings){argv, 3};
+    fixture.entries[0].interval_ms = 1000;
+    /* Over in the middle of the second try (1.0 s to 1.2 s); the third would begin at 2 s. */
+    fixture.host.policy.min_healthy_time_ms = 900;
+    fixture_start(&fixture);
+    cr_assert(fixture_run(&fixture, &fixture.healthy, 1900));
+    cr_assert_eq(fixture.passes, 3);
+    fixture_end(&fixture);
+}
+
+Test(health, stopped_by_the_handler_of_a_failure_it_gives_no_verdict) {
+    struct fixture fixture;
+    fixture_init(&fixture, INV_HEALTH_SYSTEMD);
+    add_unit(&fixture, "web.service", "failed", "failed")->changed = true;
+    fixture.stop_in_result = true;
+    fixture_start(&fixture);
+    fixture_run(&fixture, NULL, 100);
+    cr_assert_eq(fixture.failures, 1);
     fixture_end(&fixture);
 }
 
