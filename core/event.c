@@ -11,7 +11,13 @@
 #define OPTIONAL(field_kind, member)                                                               \
     {                                                                                              \
         .name = #member, .kind = EVENT_FIELD_##field_kind,                                         \
-        .offset = offsetof(struct event, member), .optional = true                                 \
+        .offset = offsetof(struct event, member), .blank_is_null = true, .optional = true          \
+    }
+/* A text of which "" says as little as none. */
+#define WORDS(member)                                                                              \
+    {                                                                                              \
+        .name = #member, .kind = EVENT_FIELD_TEXT, .offset = offsetof(struct event, member),       \
+        .blank_is_null = true                                                                      \
     }
 /* A field that takes several members together. */
 #define WHOLE(field_kind, field_name)                                                              \
@@ -27,12 +33,11 @@ static const struct event_layout layouts[] = {
                              WHOLE(ADDRESSES, "addresses"), OPTIONAL(TEXT, inventory), END}},
     [EVENT_HOST_STATE] = {"host_state",
                           (const struct event_field[]){
-                              FIELD(FROM, from), FIELD(STATE, to), FIELD(TEXT, reason),
-                              FIELD(TEXT, message), FIELD(SIZE, duration_ms),
-                              OPTIONAL(TEXT, current), OPTIONAL(TEXT, desired),
-                              OPTIONAL(NUMBER, generation), END}},
-    [EVENT_BUILD] = {"build", (const struct event_field[]){FIELD(TEXT, state), FIELD(TEXT, path),
-                                                           FIELD(TEXT, drv), END}},
+                              FIELD(FROM, from), FIELD(STATE, to), WORDS(reason), WORDS(message),
+                              FIELD(SIZE, duration_ms), OPTIONAL(TEXT, current),
+                              OPTIONAL(TEXT, desired), OPTIONAL(NUMBER, generation), END}},
+    [EVENT_BUILD] = {"build", (const struct event_field[]){FIELD(TEXT, state), WORDS(path),
+                                                           WORDS(drv), END}},
     [EVENT_COPY] = {"copy",
                     (const struct event_field[]){FIELD(SIZE, bytes_done), FIELD(SIZE, bytes_total),
                                                  FIELD(SIZE, paths_done), FIELD(SIZE, paths_total),
@@ -42,12 +47,12 @@ static const struct event_layout layouts[] = {
     [EVENT_PROBE] = {"probe", (const struct event_field[]){FIELD(TEXT, name), FIELD(BOOL, ok),
                                                            FIELD(TEXT, detail),
                                                            FIELD(SIZE, duration_ms), END}},
-    [EVENT_GRANT] = {"grant", (const struct event_field[]){FIELD(ACT, act), FIELD(TEXT, path),
+    [EVENT_GRANT] = {"grant", (const struct event_field[]){FIELD(ACT, act), WORDS(path),
                                                            OPTIONAL(TEXT, nonce), END}},
     [EVENT_WAVE_START] = {"wave_start", (const struct event_field[]){END}},
     [EVENT_WAVE_END] = {"wave_end", (const struct event_field[]){END}},
-    [EVENT_PAUSE] = {"pause", (const struct event_field[]){FIELD(TEXT, reason),
-                                                           OPTIONAL(TEXT, message), END}},
+    [EVENT_PAUSE] = {"pause",
+                     (const struct event_field[]){WORDS(reason), OPTIONAL(TEXT, message), END}},
     [EVENT_PROMOTE] = {"promote", (const struct event_field[]){END}},
     [EVENT_RUN_END] = {"run_end",
                        (const struct event_field[]){FIELD(TEXT, result), FIELD(INT, exit),

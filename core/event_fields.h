@@ -30,6 +30,7 @@ struct event_field {
     const char *name;
     enum event_field_kind kind;
     size_t offset;
+    bool blank_is_null;
     bool optional; /* left out when it is NULL or 0; others are then null or 0 */
 };
 

@@ -139,8 +139,14 @@ static int64_t number_at(const void *at) {
     return *number;
 }
 
+/* "" says as little as NULL where a person is to read it. */
+static const char *field_text(const struct event_field *field, const void *at) {
+    const char *text = text_at(at);
+    return text != NULL && text[0] == '\0' && field->blank_is_null ? NULL : text;
+}
+
 static bool is_absent(const struct event_field *field, const void *at) {
-    return (field->kind == EVENT_FIELD_TEXT && text_at(at) == NULL) ||
+    return (field->kind == EVENT_FIELD_TEXT && field_text(field, at) == NULL) ||
            (field->kind == EVENT_FIELD_NUMBER && number_at(at) == 0);
 }
 
@@ -148,7 +154,7 @@ static void add_value(struct buf *out, const struct event *event, const struct e
                       const void *at) {
     switch (field->kind) {
     case EVENT_FIELD_TEXT:
-        add_string(out, text_at(at));
+        add_string(out, field_text(field, at));
         break;
     case EVENT_FIELD_SIZE:
         buf_printf(out, "%" PRIu64, size_at(at));

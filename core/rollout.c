@@ -11,14 +11,20 @@
 #include "core/base/xalloc.h"
 #include "core/rollout_parts.h"
 
-bool rollout_is_end(const struct rollout *rollout, enum host_state state) {
-    return host_state_is_end(state) || (state == HOST_STAGED && rollout->action == ACTION_PUSH);
+/* Under `dry-activate` a host is staged twice: before its try, and at the end. */
+static bool is_end(const struct rollout *rollout, const struct member *member,
+                   enum host_state state) {
+    bool again = member->state == HOST_STAGED;
+    return host_state_is_end(state) ||
+           (state == HOST_STAGED &&
+            (rollout->action == ACTION_PUSH || (rollout->action == ACTION_DRY_ACTIVATE && again)));
 }
 
 bool rollout_is_good(const struct rollout *rollout, enum host_state state) {
     return state == HOST_HEALTHY || state == HOST_UNCHANGED ||
            (state == HOST_REBOOT_REQUIRED && rollout->action == ACTION_BOOT) ||
-           (state == HOST_STAGED && rollout->action == ACTION_PUSH);
+           (state == HOST_STAGED &&
+            (rollout->action == ACTION_PUSH || rollout->action == ACTION_DRY_ACTIVATE));
 }
 
 struct rollout *rollout_new(const struct rollout_plan *plan) {
@@ -63,6 +69,7 @@ void rollout_free(struct rollout *rollout) {
 }
 
 void rollout_decide(struct rollout *rollout, struct rollout_decision decision) {
+    decision.host = decision.host == NO_HOST ? 0 : decision.host;
     if (rollout->queue_count == rollout->queue_cap) {
         size_t cap = rollout->queue_cap > 0 ? rollout->queue_cap * 2 : 16;
         struct rollout_decision *queue = xcalloc(cap, sizeof(*queue));
@@ -111,7 +118,8 @@ static void book(struct rollout *rollout, const struct member *member, bool add)
     struct wave *wave = &rollout->waves[member->wave];
     adjust(&wave->open, !member->ended, add);
     adjust(&wave->weighing, member->ended && weighs(member), add);
-    adjust(&wave->good, member->ended && rollout_is_good(rollout, member->state), add);
+    adjust(&wave->good,
+           member->ended && !member->failed_late && rollout_is_good(rollout, member->state), add);
 }
 
 void rollout_start(struct rollout *rollout, uint64_t now_ms) {
@@ -159,6 +167,9 @@ static enum fate fate_of(const struct member *member, enum host_state state, con
 
 /* Counted against max_failed (CONTRACT): one that went back for the others' sake has not failed. */
 static bool is_failure(const struct member *member) {
+    if (member->failed_late) {
+        return true;
+    }
     if (member->state == HOST_FAILED) {
         return member->fate != FATE_BUILD;
     }
@@ -245,7 +256,8 @@ void rollout_moved(struct rollout *rollout, size_t host, enum host_state state, 
                    uint64_t now_ms) {
     struct member *member = &rollout->members[host];
     rollout->now_ms = now_ms;
-    if (state == member->state && member->back != BACK_TOLD) {
+    bool ended = is_end(rollout, member, state);
+    if (state == member->state && ended == member->ended && member->back != BACK_TOLD) {
         return;
     }
     book(rollout, member, false);
@@ -254,7 +266,7 @@ void rollout_moved(struct rollout *rollout, size_t host, enum host_state state, 
     adjust(&rollout->open, !member->ended, false);
     member->fate = fate_of(member, state, reason);
     member->state = state;
-    member->ended = rollout_is_end(rollout, state);
+    member->ended = ended;
     adjust(&rollout->open, !member->ended, true);
     book(rollout, member, true);
     note_progress(rollout, member);
@@ -275,14 +287,11 @@ void rollout_moved(struct rollout *rollout, size_t host, enum host_state state, 
     rollout_check_budget(rollout);
 }
 
-/* The answer to a host whose change is under way; each is given at once, as it stands still. */
+/* The answer to a host whose change is under way, given at once as it stands still. One that is to
+ * go back for the others' sake commits first: from then on there is one way back, not two. */
 static void answer_in_flight(struct rollout *rollout, size_t host, enum act act) {
     struct member *member = &rollout->members[host];
     enum rollout_decision_kind kind = ROLLOUT_GRANT;
-    if (act == ACT_COMMIT && member->back == BACK_DOOMED) {
-        rollout_tell_back(rollout, host);
-        return;
-    }
     if (act == ACT_ROLLBACK) {
         /* Never the way back of a way back, nor of what can't go back. */
         if (rollout->policy->on_failure == INV_ON_FAILURE_LEAVE || member->went_back ||
@@ -348,11 +357,16 @@ void rollout_reprobed(struct rollout *rollout, size_t host, bool ok, uint64_t no
     }
     if (rollout->policy->on_failure == INV_ON_FAILURE_LEAVE || !member->host->policy.rollback ||
         member->went_back) {
+        book(rollout, member, false);
+        member->failed_late = true;
+        book(rollout, member, true);
+        book_failure(rollout, member);
         rollout_decide(rollout, (struct rollout_decision){.kind = ROLLOUT_LEAVE,
                                                           .host = host,
                                                           .act = ACT_ROLLBACK,
                                                           .wave = member->wave,
                                                           .reason = "bake"});
+        rollout_check_budget(rollout);
     } else {
         rollout_doom(rollout, host, true);
     }

@@ -20,7 +20,10 @@
  *    nothing about the new version, and does not stop the run.
  *  - The last healthy member of an exclusive group or of a tag with max_parallel waits while
  *    another member may come up, and is else skipped, "last-healthy".
- *  - `push`, `build` and `dry-activate` have one wave.
+ *  - `push`, `build` and `dry-activate` have one wave; `dry-activate` ends with a second
+ *    HOST_STAGED, after the try.
+ *  - A host in flight that is to go back for the others' sake commits first, then goes back.
+ *  - A run that is drained while it waits for a person stays "paused", exit 6.
  */
 #ifndef FLEET_CORE_ROLLOUT_H
 #define FLEET_CORE_ROLLOUT_H
@@ -45,27 +48,37 @@ struct rollout_plan {
 };
 
 enum rollout_decision_kind {
-    ROLLOUT_GRANT, /* `host` may do `act` (it asked) */
-    ROLLOUT_LEAVE, /* answer to a wanted ACT_ROLLBACK under on_failure "leave": disarm and leave */
-    ROLLOUT_TAKE_BACK, /* a committed host goes back (rollback-wave, rollback-all, R key) */
-    ROLLOUT_SKIP, /* `host` ends skipped, `reason` says why (budget, stopped, last-healthy); it may
-                           be connecting, building or copying, and is then cut short */
+    /* `host` may do `act`: it asked. */
+    ROLLOUT_GRANT,
+    /* In answer to a wanted ACT_ROLLBACK, where on_failure is "leave" or the host may not go back
+     * (again): disarm and leave, the host ends failed. With `reason` "bake" it did not ask: it was
+     * healthy and failed its second probing; it ends failed, too. */
+    ROLLOUT_LEAVE,
+    /* `host`, healthy and committed, goes back (rollback-wave, rollback-all, R key, a failed second
+     * probing). */
+    ROLLOUT_TAKE_BACK,
+    /* `host` ends skipped, `reason` says why (budget, stopped, last-healthy). It may be connecting,
+     * building or copying, and is then cut short. */
+    ROLLOUT_SKIP,
     ROLLOUT_WAVE_START, /* `wave` */
     ROLLOUT_BAKE,       /* `wave` bakes until `until_ms` */
     ROLLOUT_REPROBE,    /* `host` of a baked wave is probed again */
     ROLLOUT_WAVE_END,   /* `wave` */
-    ROLLOUT_PAUSE,      /* after `wave`, waits for promotion (or a person paused); `reason` */
-    ROLLOUT_STOP, /* a budget is passed or a wave had no healthy host: `reason`, `sentence` by rollout_waiting */
+    /* After `wave`, waits for promotion ("promote"), or a person paused ("paused"). */
+    ROLLOUT_PAUSE,
+    /* No further host begins: "max-failed", "max-unreachable", "no-healthy-host" or "stopped"; the
+     * sentence by rollout_waiting. */
+    ROLLOUT_STOP,
     ROLLOUT_END /* every host has ended; nothing follows */
 };
 
 struct rollout_decision {
     enum rollout_decision_kind kind;
-    size_t host; /* index into plan->hosts */
+    size_t host; /* index into plan->hosts; 0 where the kind is of no host */
     enum act act;
     size_t wave; /* from 1 */
     uint64_t until_ms;
-    const char *reason; /* static */
+    const char *reason; /* static, or NULL */
 };
 
 /* `plan` is read now and its hosts and policy are borrowed until rollout_free. */

@@ -25,7 +25,7 @@ enum fate {
 /* Being taken back, by a decision of the rollout. */
 enum back {
     BACK_NONE,
-    BACK_DOOMED, /* in flight; is told when it next stands still */
+    BACK_DOOMED, /* in flight; is told when it has ended well */
     BACK_QUEUED, /* ended well; waits until its group has room */
     BACK_TOLD,
     BACK_DONE
@@ -52,6 +52,7 @@ struct member {
     enum back back;
     bool back_counts; /* goes back on a verdict of its own, not for the others' sake */
     bool went_back;   /* once is all a host may, whatever caused it */
+    bool failed_late; /* was healthy, failed its second probing, and may not go back */
     bool counted;     /* in `failures` */
     bool reprobing;
 };
@@ -117,6 +118,7 @@ struct rollout {
     bool stopped;
     const char *stop_reason; /* "max-failed", "max-unreachable", "no-healthy-host", "stopped" */
     bool stop_told;
+    bool left_waiting;              /* was stopped while it waited for a person: exit 6 */
     bool budget_acted;              /* rollback-wave or -all was begun */
     struct rollout_decision *queue; /* a ring */
     size_t queue_first, queue_count, queue_cap;
@@ -124,7 +126,6 @@ struct rollout {
 
 /* rollout.c */
 void rollout_decide(struct rollout *rollout, struct rollout_decision decision);
-bool rollout_is_end(const struct rollout *rollout, enum host_state state);
 /* An end that the action was to reach. */
 bool rollout_is_good(const struct rollout *rollout, enum host_state state);
 

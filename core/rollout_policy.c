@@ -69,6 +69,7 @@ void rollout_stop(struct rollout *rollout, const char *reason) {
     if (!rollout->stopped && begun) {
         rollout->stopped = true;
         rollout->stop_reason = reason;
+        rollout->left_waiting = rollout->phase == PHASE_PROMOTE || rollout->paused;
     }
 }
 

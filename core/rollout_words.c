@@ -24,6 +24,7 @@ static struct tally take_tally(const struct rollout *rollout) {
     };
     for (size_t i = 0; i < rollout->count; i++) {
         const struct member *member = &rollout->members[i];
+        tally.failed |= member->failed_late;
         if (member->state == HOST_FAILED) {
             tally.unbuilt |= member->fate == FATE_BUILD;
             tally.failed |= member->fate != FATE_BUILD;
@@ -36,7 +37,7 @@ static struct tally take_tally(const struct rollout *rollout) {
 }
 
 static bool waits_for_a_person(const struct rollout *rollout) {
-    return rollout->phase == PHASE_PROMOTE ||
+    return rollout->left_waiting || rollout->phase == PHASE_PROMOTE ||
            (rollout->paused && rollout->phase != PHASE_OVER && rollout->phase != PHASE_ENDED);
 }
 

@@ -9,11 +9,11 @@
 #include "core/base/xalloc.h"
 #include "core/name_index.h"
 
-/* Replaces *slot by a cleaned copy of `text`, or by NULL. */
+/* Replaces *slot by a cleaned copy of `text`, or by NULL where it says nothing. */
 static void set_text(char **slot, const char *text) {
     free(*slot);
     *slot = NULL;
-    if (text != NULL) {
+    if (text != NULL && text[0] != '\0') {
         struct buf clean = BUF_INIT;
         text_clean(&clean, text, strlen(text), true);
         *slot = buf_take(&clean);
@@ -22,7 +22,7 @@ static void set_text(char **slot, const char *text) {
 
 /* As set_text, but keeps what is known where the event says nothing. */
 static void update_text(char **slot, const char *text) {
-    if (text != NULL) {
+    if (text != NULL && text[0] != '\0') {
         set_text(slot, text);
     }
 }
@@ -67,8 +67,7 @@ size_t view_count(const struct view *view, enum host_state state) {
 
 /* The host of that name, made where it is new. */
 static struct view_host *obtain_host(struct view *view, const char *name) {
-    AUTO_FREE char *clean = NULL;
-    set_text(&clean, name);
+    AUTO_FREE char *clean = text_cleaned(name, strlen(name));
     struct view_host *host = view_host(view, clean);
     if (host != NULL) {
         return host;
@@ -180,11 +179,12 @@ static void apply_host(struct view *view, const struct event *event) {
 static void apply_run(struct view *view, const struct event *event) {
     if (event->type == EVENT_RUN_START) {
         apply_run_start(view, event);
-    } else if (event->type == EVENT_WAVE_START) {
+    } else if (event->type == EVENT_WAVE_START || event->type == EVENT_WAVE_END) {
         view->wave = event->wave;
         set_text(&view->paused, NULL);
     } else if (event->type == EVENT_PAUSE) {
-        set_text(&view->paused, event->reason != NULL ? event->reason : "");
+        bool said = event->reason != NULL && event->reason[0] != '\0';
+        set_text(&view->paused, said ? event->reason : "paused");
     } else if (event->type == EVENT_PROMOTE) {
         set_text(&view->paused, NULL);
     } else if (event->type == EVENT_RUN_END) {

@@ -168,13 +168,14 @@ static void write_out(struct plain *plain) {
 }
 
 /* The verbosity from which on a move to `state` is told. */
-static int level_of(const struct view *view, enum host_state state) {
+static int level_of(const struct view *view, enum host_state from, enum host_state state) {
     if (state_words(state)->attention && !wording_is_success(view, state)) {
         return -1;
     }
     bool worth = host_state_is_end(state) || state == HOST_ACTIVATING || state == HOST_REBOOTING ||
                  state == HOST_ROLLING_BACK ||
-                 (state == HOST_STAGED && view->action == ACTION_PUSH);
+                 (state == HOST_STAGED && view->action == ACTION_PUSH) ||
+                 (state == HOST_STAGED && from == HOST_STAGED);
     return worth ? 0 : 1;
 }
 
@@ -265,7 +266,7 @@ static bool is_shared_fate(enum host_state state) {
 static void tell_move(struct plain *plain, const struct event *event, const struct view *view) {
     const struct view_host *host = view_host(view, event->host);
     struct tail *tail = tail_of(plain, view, event->host);
-    if (plain->options.verbosity >= level_of(view, host->state)) {
+    if (plain->options.verbosity >= level_of(view, event->from, host->state)) {
         struct buf detail = BUF_INIT;
         add_detail(view, host, tail->told, &detail);
         if (is_shared_fate(host->state)) {
@@ -308,6 +309,14 @@ static void tell_start(struct plain *plain, const struct view *view) {
 
 static void tell_log(struct plain *plain, const struct event *event, const struct view *view) {
     const char *line = event->line != NULL ? event->line : "";
+    bool own = event->host == NULL && event->stream != NULL && strcmp(event->stream, "fleet") == 0;
+    if (own && plain->options.verbosity >= 0) {
+        flush_group(plain);
+        buf_add_text(&plain->out, "fleet: ");
+        text_clean(&plain->out, line, strlen(line), false);
+        buf_add_char(&plain->out, '\n');
+        return;
+    }
     if (plain->options.verbosity < 1) {
         tail_add(tail_of(plain, view, event->host), line);
         return;
@@ -337,7 +346,10 @@ static void tell_probe(struct plain *plain, const struct event *event) {
 
 static void tell_pause(struct plain *plain, const struct event *event, const struct view *view) {
     flush_group(plain);
-    if (event->reason != NULL && strcmp(event->reason, "promote") == 0) {
+    if (event->reason != NULL && strcmp(event->reason, "bake") == 0) {
+        buf_printf(&plain->out, "wave %u of %u bakes, then it is probed again\n", view->wave,
+                   view->wave_count);
+    } else if (event->reason != NULL && strcmp(event->reason, "promote") == 0) {
         buf_printf(&plain->out, "paused after wave %u of %u; go on with: fleet promote %s\n",
                    view->wave, view->wave_count, wording_short_run(view->run));
     } else {

@@ -104,5 +104,6 @@ void wording_ssh(const struct view_host *host, struct buf *out) {
 bool wording_is_success(const struct view *view, enum host_state state) {
     return state == HOST_HEALTHY || state == HOST_UNCHANGED ||
            (state == HOST_REBOOT_REQUIRED && view->action == ACTION_BOOT) ||
-           (state == HOST_STAGED && view->action == ACTION_PUSH);
+           (state == HOST_STAGED &&
+            (view->action == ACTION_PUSH || view->action == ACTION_DRY_ACTIVATE));
 }

@@ -40,10 +40,10 @@ static void describe(const struct rollout_decision *d, struct buf *out) {
         buf_add_text(out, "; ");
     }
     buf_add_text(out, d->kind == ROLLOUT_GRANT ? act_name(d->act) : kinds[d->kind]);
-    if (d->host != SIZE_MAX) {
-        buf_printf(out, " h%zu", d->host);
-    } else if (d->kind == ROLLOUT_WAVE_START || d->kind == ROLLOUT_WAVE_END) {
+    if (d->kind == ROLLOUT_WAVE_START || d->kind == ROLLOUT_WAVE_END) {
         buf_printf(out, " %zu", d->wave);
+    } else if (d->kind <= ROLLOUT_SKIP || d->kind == ROLLOUT_REPROBE) {
+        buf_printf(out, " h%zu", d->host);
     }
     if (d->reason != NULL && d->kind != ROLLOUT_TAKE_BACK) {
         buf_printf(out, " %s", d->reason);
@@ -108,13 +108,17 @@ static void probe(size_t host) {
     moved(host, HOST_PROBING);
 }
 
-static void go_well(size_t host) {
-    probe(host);
+static void commit(size_t host) {
     wants(host, ACT_COMMIT);
     struct rollout_decision decision;
     cr_assert(rollout_next(r, &decision) && decision.act == ACT_COMMIT && decision.host == host);
     moved(host, HOST_COMMITTING);
     moved(host, HOST_HEALTHY);
+}
+
+static void go_well(size_t host) {
+    probe(host);
+    commit(host);
 }
 
 static void go_back(size_t host) {
@@ -547,7 +551,7 @@ Test(rollout, rollback_wave_takes_the_wave_back_and_who_is_in_flight) {
     expect("rollback h2");
     end_back(2);
     expect("stop max-failed; skip h4 budget; back h1");
-    wants(3, ACT_COMMIT);
+    commit(3);
     expect("back h3");
     end_back(1);
     end_back(3);
@@ -567,7 +571,7 @@ Test(rollout, rollback_all_takes_every_wave_back) {
     end_back(1);
     failed(4, HOST_SKIPPED, "budget");
     expect("");
-    wants(3, ACT_COMMIT);
+    commit(3);
     expect("back h3");
     end_back(3);
     expect("end-wave 2; end");
@@ -788,6 +792,45 @@ Test(rollout, drained_wait_for_promotion_ends) {
     expect("stop stopped; skip h1 stopped");
     failed(1, HOST_SKIPPED, "stopped");
     expect("end");
+    assert_exit(6, "paused");
+}
+
+Test(rollout, dry_activate_ends_staged_a_second_time) {
+    setup(2);
+    fixture_add_wave(f, 1, false);
+    f->action = ACTION_DRY_ACTIVATE;
+    start();
+    answer(0);
+    answer(1);
+    moved(0, HOST_STAGED);
+    moved(1, HOST_STAGED);
+    expect("wave 1");
+    moved(0, HOST_STAGED);
+    expect("");
+    moved(1, HOST_STAGED);
+    expect("end-wave 1; end");
+    assert_exit(0, "done");
+}
+
+Test(rollout, bake_that_fails_where_nothing_may_go_back_is_a_failure) {
+    setup(2);
+    fixture_add_wave(f, 1, false);
+    f->policy.bake_ms = 1000;
+    f->hosts[0].policy.rollback = false;
+    start();
+    stage_all();
+    expect("wave 1; activate h0");
+    go_well(0);
+    expect("bake");
+    rollout_tick(r, now_ms += 1000);
+    expect("reprobe h0");
+    rollout_reprobed(r, 0, false, now_ms);
+    expect("leave h0 bake; stop max-failed; skip h1 budget; end-wave 1");
+    assert_exit(3, "failed");
+    failed(0, HOST_FAILED, "bake");
+    failed(1, HOST_SKIPPED, "budget");
+    expect("end");
+    cr_assert_eq(rollout_failures(r), 1);
 }
 
 Test(rollout, person_skips_a_host_that_has_not_begun) {

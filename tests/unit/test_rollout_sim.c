@@ -302,7 +302,7 @@ static void on_grant(struct sim *sim, size_t host, enum act act) {
 
 static void on_take_back(struct sim *sim, size_t host) {
     struct sim_host *h = &sim->hosts[host];
-    cr_assert(h->state == HOST_HEALTHY || h->state == HOST_PROBING);
+    cr_assert_eq(h->state, HOST_HEALTHY);
     cr_assert(sim->fixture->hosts[host].policy.rollback);
     cr_assert_not(h->went_back, "h%zu goes back twice", host);
     h->went_back = true;
@@ -315,8 +315,9 @@ static void on_take_back(struct sim *sim, size_t host) {
 
 static void on_leave(struct sim *sim, size_t host) {
     enum inv_on_failure how = sim->fixture->policy.on_failure;
+    struct sim_host *h = &sim->hosts[host];
     cr_assert(how == INV_ON_FAILURE_LEAVE || !sim->fixture->hosts[host].policy.rollback ||
-              sim->hosts[host].went_back);
+              h->went_back);
     move(sim, host, HOST_FAILED, "left");
 }
 

@@ -178,8 +178,10 @@ Test(view, of_a_journal_is_that_of_the_live_run) {
         event_free(read);
         cr_assert_eq(again->host_count, view->host_count);
         cr_assert_str_eq(again->hosts[i].name, view->hosts[i].name);
-        cr_assert_str_eq(again->hosts[i].message, view->hosts[i].message);
-        cr_assert_null(strchr(view->hosts[i].message, '\033'));
+        const char *live = view->hosts[i].message;
+        cr_assert_eq(live == NULL, messages[i][0] == '\0');
+        cr_assert(live == NULL || strcmp(again->hosts[i].message, live) == 0);
+        cr_assert(live == NULL || strchr(live, '\033') == NULL);
     }
     view_free(again);
 }
