@@ -10,9 +10,9 @@
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
 
-static void add(struct override_set *set, const char *key, char *json) {
+static void add(struct override_set *set, const char *key, const char *json) {
     set->items = xrealloc(set->items, (set->count + 1) * sizeof(*set->items));
-    set->items[set->count++] = (struct inv_override){.key = xstrdup(key), .json = json};
+    set->items[set->count++] = (struct inv_override){.key = xstrdup(key), .json = xstrdup(json)};
 }
 
 static void add_quoted(struct buf *out, const char *text) {
@@ -45,7 +45,8 @@ static int read_policy(struct override_set *set, const char *text, struct error 
     } else {
         buf_add_text(&json, value);
     }
-    add(set, key, buf_take(&json));
+    add(set, key, buf_text(&json));
+    buf_free(&json);
     return 0;
 }
 
@@ -75,7 +76,7 @@ static int add_wave(struct buf *json, const char *item, size_t len, struct error
 /* "1,10%,100%", or a JSON list. */
 static int read_waves(struct override_set *set, const char *text, struct error *error) {
     if (text[0] == '[') {
-        add(set, "waves", xstrdup(text));
+        add(set, "waves", text);
         return 0;
     }
     struct buf json = BUF_INIT;
@@ -93,7 +94,8 @@ static int read_waves(struct override_set *set, const char *text, struct error *
         text += len + 1;
     }
     buf_add_char(&json, ']');
-    add(set, "waves", buf_take(&json));
+    add(set, "waves", buf_text(&json));
+    buf_free(&json);
     return 0;
 }
 
@@ -106,16 +108,17 @@ static int read_one(struct override_set *set, enum option_id id, const char *val
         return read_waves(set, value, error);
     }
     if (id == OPTION_PARALLEL) {
-        add(set, "max_parallel", xstrdup(value));
+        add(set, "max_parallel", value);
     } else if (id == OPTION_NO_ROLLBACK) {
-        add(set, "rollback", xstrdup("false"));
+        add(set, "rollback", "false");
     } else if (id == OPTION_NOW) {
-        add(set, "waves", xstrdup("[\"100%\"]"));
-        add(set, "min_healthy_time", xstrdup("\"0s\""));
+        add(set, "waves", "[\"100%\"]");
+        add(set, "min_healthy_time", "\"0s\"");
     } else if (id == OPTION_REBOOT) {
         struct buf json = BUF_INIT;
         add_quoted(&json, value);
-        add(set, "reboot", buf_take(&json));
+        add(set, "reboot", buf_text(&json));
+        buf_free(&json);
     }
     return 0;
 }

@@ -19,8 +19,6 @@
 #define DEADLINE_MS  30000
 #define PASSWORD_MAX 4096u
 
-extern char **environ;
-
 static int start(char *const *argv, const char *dir, int output, pid_t *ret) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;

@@ -602,7 +602,8 @@ static void list_offers(const struct host_key_offer *offers, size_t count, struc
 /* One list, one question. *ret_count: how many were accepted. */
 static int settle_once(struct spec_set *set, bool targets, spec_ask_keys ask, void *arg,
                        size_t *ret_count, struct error *error) {
-    AUTO_FREE const struct conn_spec **specs = xcalloc(set->count + 1, sizeof(*specs));
+    AUTO_FREE const struct conn_spec **specs =
+        xcalloc(set->count + 1, sizeof(const struct conn_spec *));
     size_t count = unknown_specs(set, targets, specs);
     struct host_key_offer *offers = NULL;
     size_t offer_count = 0;

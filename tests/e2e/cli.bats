@@ -1,0 +1,324 @@
+#!/usr/bin/env bats
+# The command line of the built program ($FLEET): usage, the inventory's commands, and the commands
+# on hosts against real ones: h1 as root, h2 as a user whose sudo asks for a password.
+#
+# tests/golden/cli holds what is to be printed; FLEET_GOLDEN_UPDATE=1 writes it anew.
+
+bats_require_minimum_version 1.5.0
+
+setup_file() {
+    export GOLDEN=$BATS_TEST_DIRNAME/../golden/cli
+    export TESTBED=$BATS_TEST_DIRNAME/../testbed/testbed
+    [ "$(id -u)" = 0 ] || return 0
+    FLEET_TESTBED=$(mktemp -d /var/tmp/fleet-cli-bats.XXXXXX)
+    export FLEET_TESTBED
+    "$TESTBED" guard "$BATS_ROOT_PID"
+    "$TESTBED" up 2 --flavour opsp 2
+    eval "$("$TESTBED" env)"
+    export NIX_CONFIG
+    "$TESTBED" inventory >"$BATS_FILE_TMPDIR/hosts.json"
+}
+
+teardown_file() {
+    [ -z "${FLEET_TESTBED:-}" ] || "$TESTBED" destroy
+}
+
+setup() {
+    export XDG_STATE_HOME=$BATS_TEST_TMPDIR/state
+    export NO_COLOR=1
+    unset FLEET_INVENTORY CI
+    cd "$BATS_TEST_TMPDIR" || return
+}
+
+# hosts: from here on the inventory of the real hosts is meant.
+hosts() {
+    [ -n "${FLEET_TESTBED:-}" ] || skip "needs root"
+    export FLEET_INVENTORY=$BATS_FILE_TMPDIR/hosts.json
+}
+
+# as_golden NAME: $output is what tests/golden/cli/NAME holds.
+as_golden() {
+    local file=$GOLDEN/$1
+    if [ -n "${FLEET_GOLDEN_UPDATE:-}" ]; then
+        printf '%s\n' "$output" >"$file"
+    fi
+    diff -u "$file" <(printf '%s\n' "$output")
+}
+
+# with_dead: the inventory with a third host, where nobody listens.
+with_dead() {
+    jq '.hosts.dead = {"address": "127.77.255.254", "connect_timeout": "3s",
+        "system": {"path": "/nix/store/3k7xjq1c0v9r8l2p5n4m6a0z1y2w3v4s-system"}}' \
+        "$FLEET_INVENTORY" >dead.json
+    export FLEET_INVENTORY=$PWD/dead.json
+}
+
+@test "without a command usage goes to stderr, with --help to stdout" {
+    run --separate-stderr "$FLEET"
+    [ "$status" = 2 ] && [ -z "$output" ]
+    [[ $stderr == *"Usage: fleet"* ]]
+    run --separate-stderr "$FLEET" --help
+    [ "$status" = 0 ] && [ -z "$stderr" ]
+    as_golden help.txt
+}
+
+@test "every command has help, and none of it is wider than 80 columns" {
+    for command in $("$FLEET" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p'); do
+        run --separate-stderr "$FLEET" "$command" --help
+        [ "$status" = 0 ] && [ -z "$stderr" ]
+        [[ $output == "Usage: fleet $command"* ]]
+        [ -z "$(awk 'length > 80' <<<"$output")" ]
+    done
+}
+
+@test "--version names the program" {
+    run "$FLEET" --version
+    [ "$status" = 0 ]
+    [[ $output =~ ^fleet\ [0-9]+\.[0-9]+\.[0-9]+$ ]]
+}
+
+@test "what is misspelt is exit 2 with the right spelling" {
+    for words in "updat:update" "list --exlude x:--exclude" "update --action swich:switch"; do
+        # shellcheck disable=SC2086
+        run --separate-stderr "$FLEET" ${words%%:*}
+        [ "$status" = 2 ] && [ -z "$output" ]
+        [[ $stderr == *"did you mean"*"${words##*:}"* ]]
+    done
+}
+
+@test "commands to come say so" {
+    for command in plan gc reboot secrets resume promote; do
+        run "$FLEET" "$command"
+        [ "$status" = 2 ]
+        [[ $output == *"not in this version"* ]]
+    done
+}
+
+@test "list prints a table and JSON" {
+    run --separate-stderr "$FLEET" -i "$GOLDEN/fleet.json" list
+    [ "$status" = 0 ]
+    as_golden list.txt
+    run --separate-stderr "$FLEET" list --json -i "$GOLDEN/fleet.json"
+    [ "$status" = 0 ]
+    as_golden list.jsonl
+    jq -e . <<<"$output" >/dev/null
+}
+
+@test "the nearest fleet.json above is found" {
+    mkdir -p a/b
+    cp "$GOLDEN/fleet.json" fleet.json
+    cd a/b
+    run "$FLEET" list db1
+    [ "$status" = 0 ]
+    [[ $output == *10.0.0.11* ]]
+}
+
+@test "check tells all errors at once, with their places" {
+    cp "$GOLDEN/wrong.json" wrong.json
+    run --separate-stderr "$FLEET" check -i wrong.json
+    [ "$status" = 2 ] && [ -z "$output" ]
+    output=$stderr as_golden check-wrong.txt
+    run "$FLEET" check -i "$GOLDEN/fleet.json"
+    [ "$status" = 0 ]
+}
+
+@test "a selector that means nothing is exit 2 with the nearest name" {
+    run "$FLEET" -i "$GOLDEN/fleet.json" list db2
+    [ "$status" = 2 ]
+    [[ $output == *db1* ]]
+    run "$FLEET" -i "$GOLDEN/fleet.json" list --tag wbe
+    [ "$status" = 2 ]
+    [[ $output == *web* ]]
+}
+
+@test "a policy override that is wrong is exit 2 and named" {
+    run "$FLEET" -i "$GOLDEN/fleet.json" list --policy max_faild=2
+    [ "$status" = 2 ]
+    [[ $output == *max_failed* ]]
+    run "$FLEET" -i "$GOLDEN/fleet.json" list --waves 1,half
+    [ "$status" = 2 ]
+}
+
+@test "a full disk behind stdout is noticed" {
+    run "$FLEET" --help >/dev/null
+    run bash -c '"$FLEET" --help >/dev/full'
+    [ "$status" = 1 ]
+    [[ $output == *"could not be written"* ]]
+}
+
+@test "completions are read by their shells, and offer commands, options, hosts and tags" {
+    "$FLEET" completion bash >complete.bash
+    for shell in zsh fish; do
+        "$FLEET" completion "$shell" >"complete.$shell"
+        ! command -v "$shell" >/dev/null || "$shell" -n "complete.$shell"
+    done
+    cp "$GOLDEN/fleet.json" fleet.json
+    PATH=$(dirname "$FLEET"):$PATH run bash -c '
+        source complete.bash
+        ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _fleet fleet "${@: -1}" "${@: -2:1}"; echo "${COMPREPLY[*]}"; }
+        ask fleet upd
+        ask fleet update --acti
+        ask fleet update --action ""
+        ask fleet list d
+        ask fleet list @p'
+    [ "$status" = 0 ]
+    as_golden complete-bash.txt
+}
+
+@test "the manual page is whole" {
+    "$FLEET" help --man >fleet.1
+    if command -v man >/dev/null; then
+        [ -z "$(man --warnings -l fleet.1 2>&1 >/dev/null)" ]
+    fi
+    grep -q '^\.SS fleet update' fleet.1
+}
+
+@test "history of no runs is empty" {
+    run --separate-stderr "$FLEET" history
+    [ "$status" = 0 ] && [ -z "$output" ]
+    run "$FLEET" show
+    [ "$status" != 0 ]
+}
+
+@test "check --reach connects; one host down is exit 5" {
+    hosts
+    run --separate-stderr "$FLEET" check --reach
+    [ "$status" = 0 ]
+    [[ $output == *"h1: reached at "* ]]
+    with_dead
+    run --separate-stderr "$FLEET" check --reach
+    [ "$status" = 5 ]
+    [[ $stderr == *"dead: "* ]]
+    jq '.hosts.dead.optional = true' dead.json >optional.json
+    run --separate-stderr "$FLEET" -i optional.json check --reach
+    [ "$status" = 0 ]
+}
+
+@test "exec keeps words, streams and exit codes apart" {
+    hosts
+    run --separate-stderr "$FLEET" exec -- sh -c 'printf "%s|" "$@"; id -un; echo bad >&2' sh 'a  b' '$x' "c'd"
+    [ "$status" = 0 ]
+    [ "$(sort <<<"$output")" = "h1: a  b|\$x|c'd|root
+h2: a  b|\$x|c'd|root" ]
+    [ "$(sort <<<"$stderr")" = "h1: bad
+h2: bad" ]
+    run --separate-stderr "$FLEET" exec --json h1 -- sh -c 'echo out; exit 7'
+    [ "$status" = 3 ]
+    [ "$(jq -c '[.host, .exit, .stdout, .stderr]' <<<"$output")" = '["h1",7,"out\n",""]' ]
+    run "$FLEET" exec h1 -- printf '\033[31mred\n'
+    [ "$output" = "h1: red" ]
+}
+
+@test "exec streams lines as they come, and gives a host up in time" {
+    hosts
+    SECONDS=0
+    run --separate-stderr "$FLEET" exec --timeout 2s h1 -- sh -c 'echo first; sleep 30'
+    [ "$status" = 3 ] && [ $SECONDS -lt 15 ]
+    [ "$output" = "h1: first" ]
+    with_dead
+    run --separate-stderr "$FLEET" exec -- true
+    [ "$status" = 5 ]
+}
+
+@test "exec wants the two dashes" {
+    hosts
+    run "$FLEET" exec uptime
+    [ "$status" = 2 ]
+    [[ $output == *"'--'"* ]]
+}
+
+@test "ssh hands over with the inventory's settings" {
+    hosts
+    run --separate-stderr "$FLEET" ssh h1 -- sh -c 'echo "a  b"; exit 4'
+    [ "$status" = 4 ] && [ "$output" = "a  b" ]
+    # Through a jump, and with the host's key from the inventory.
+    key=$(ssh-keyscan -t ed25519 "$TESTBED_ADDRESS_2" 2>/dev/null | cut -d' ' -f2,3)
+    jq --arg key "$key" '.hosts.h2.jump = "h1" | .hosts.h2.host_key = $key' "$FLEET_INVENTORY" >jump.json
+    run --separate-stderr "$FLEET" -i jump.json ssh h2 -- id -un
+    [ "$status" = 0 ] && [ "$output" = opsp ]
+    run "$FLEET" ssh h9
+    [ "$status" = 2 ]
+    [[ $output == *"did you mean"* ]]
+}
+
+@test "build touches no target; an update, status, history and generations agree" {
+    hosts
+    before=$("$FLEET" exec h1 h2 -- readlink /run/current-system | sort)
+    run --separate-stderr "$FLEET" build
+    [ "$status" = 0 ]
+    [ "$(wc -l <<<"$output")" = 2 ]
+    [[ $output == *"h1 /nix/store/"* ]]
+    [ "$("$FLEET" exec h1 h2 -- readlink /run/current-system | sort)" = "$before" ]
+
+    run --separate-stderr "$FLEET" status --json h1
+    [ "$status" = 3 ]
+    [ "$(jq -c '[.reachable, .in_sync, .drift, .lock, .guard]' <<<"$output")" = \
+        '[true,false,["never-deployed"],null,null]' ]
+
+    run "$FLEET" update --now --policy startup_grace=0s
+    [ "$status" = 0 ]
+    run --separate-stderr "$FLEET" status --json
+    [ "$status" = 0 ]
+    [ "$(jq -sc 'map(.in_sync)' <<<"$output")" = '[true,true]' ]
+    [ "$(jq -r 'select(.host == "h1") | .current == .profile and .run != null' <<<"$output")" = true ]
+    run --separate-stderr "$FLEET" status
+    [ "$status" = 0 ]
+    [ -z "$(awk 'length > 80' <<<"$output")" ]
+
+    run --separate-stderr "$FLEET" generations --json h1
+    [ "$status" = 0 ]
+    [ "$(jq -sc 'map([.generation, .current, .booted])' <<<"$output")" = '[[1,false,true],[2,true,false]]' ]
+
+    run --separate-stderr "$FLEET" history --json
+    [ "$(jq -sc 'map([.action, .result, .exit])' <<<"$output")" = '[["switch","done",0],["build","done",0]]' ]
+    run --separate-stderr "$FLEET" show --json
+    jq -se '.[0].type == "run_start" and .[-1].type == "run_end"' <<<"$output"
+    run --separate-stderr "$FLEET" watch
+    [ "$status" = 0 ]
+    [[ $output == *"2 of 2 hosts"* ]]
+
+    with_dead
+    run --separate-stderr "$FLEET" status
+    [ "$status" = 5 ]
+    [[ $output == *unreachable* ]]
+}
+
+@test "unlock breaks a lock by its id only" {
+    hosts
+    "$TESTBED" ssh 1 'mkdir -p /run/fleet; printf "id abc-1\nrun r\nwho me@there pid 1\nsince 2026-01-01T00:00:00Z\nboot %s\nuntil 99999999999\n" "$(cat /proc/sys/kernel/random/boot_id)" >/run/fleet/lock'
+    run --separate-stderr "$FLEET" status --json h1
+    [ "$(jq -c '[.lock.id, .lock.who, (.lock.expires > 0)]' <<<"$output")" = '["abc-1","me@there pid 1",true]' ]
+    run "$FLEET" unlock h1
+    [ "$status" = 2 ]
+    run "$FLEET" unlock h1 --id abc-2
+    [ "$status" = 7 ]
+    [[ $output == *abc-1*"me@there pid 1"* ]]
+    run "$FLEET" unlock h1 --id abc-1
+    [ "$status" = 0 ]
+    run "$FLEET" unlock h1 --id abc-1
+    [ "$status" = 0 ]
+    [[ $output == *"no lock was held"* ]]
+}
+
+@test "an unknown host key without a terminal is refused with the line to paste" {
+    hosts
+    jq '.defaults.known_hosts = "'"$PWD"'/none" | .defaults.host_key_check = "ask"' "$FLEET_INVENTORY" >ask.json
+    run --separate-stderr "$FLEET" -i ask.json check --reach </dev/null
+    [ "$status" = 5 ]
+    [[ $stderr == *ssh-ed25519* ]]
+}
+
+@test "at a terminal all unknown keys are asked for in one list, and trusted on yes" {
+    hosts
+    jq '.defaults.known_hosts = "'"$PWD"'/known" | .defaults.host_key_check = "ask"' "$FLEET_INVENTORY" >ask.json
+    ask() { # answer
+        (sleep 3; echo "$1") | script -qec "$FLEET -i ask.json check --reach" /dev/null
+    }
+    run ask no
+    [[ $output == *"2 host keys are not known yet"*SHA256*SHA256*"nothing was done"* ]]
+    [ ! -s known ]
+    run ask yes
+    [ "$status" = 0 ]
+    [ "$(wc -l <known)" = 2 ]
+    [[ $output == *"h2: reached"* ]]
+}
