@@ -18,48 +18,14 @@
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
 #include "core/password.h"
-#include "inventory/arena.h"
+#include "core/spec_internal.h"
 #include "inventory/ssh_config.h"
-#include "transport/host_keys.h"
-#include "transport/known_hosts.h"
-
-#define JUMPS_MAX 8
-#define SSH_PORT  22
-
-struct node {
-    struct conn_spec spec;
-    const struct inv_host *inv; /* NULL: a jump that the inventory doesn't know */
-    const char *jump_text;      /* then: "a,b", the whole way */
-    const char *user, *host;    /* then: as the last part of it says; user may be NULL */
-    uint16_t port;              /* then: 0 where it says nothing */
-    bool ask;                   /* host_key_check: ask */
-    bool builds;                /* some host is built there */
-    size_t first_config;        /* of this round's answers */
-};
-
-struct known_password {
-    struct known_password *next;
-    const struct inv_host *owner; /* whose password_command it was */
-    char *text;
-};
-
-struct spec_set {
-    const struct inventory *inventory;
-    struct inv_arena *arena;
-    struct node **nodes;
-    size_t count;
-    struct node **by_index; /* of the inventory's own hosts */
-    const char **key_files;
-    size_t key_file_count;
-    const char *agent;
-    struct known_password *passwords;
-};
 
 /* ---- the nodes ---- */
 
-static struct node *add_node(struct spec_set *set) {
-    struct node *node = arena_alloc(set->arena, 1, sizeof(*node));
-    set->nodes = xrealloc(set->nodes, (set->count + 1) * sizeof(struct node *));
+static struct spec_node *add_node(struct spec_set *set) {
+    struct spec_node *node = arena_alloc(set->arena, 1, sizeof(*node));
+    set->nodes = xrealloc(set->nodes, (set->count + 1) * sizeof(struct spec_node *));
     set->nodes[set->count++] = node;
     return node;
 }
@@ -68,7 +34,7 @@ static bool is_listed(const struct spec_set *set, const struct inv_host *host) {
     return host->index < set->inventory->host_count && host == &set->inventory->hosts[host->index];
 }
 
-static struct node *find_host(const struct spec_set *set, const struct inv_host *host) {
+static struct spec_node *find_host(const struct spec_set *set, const struct inv_host *host) {
     if (is_listed(set, host)) {
         return set->by_index[host->index];
     }
@@ -80,8 +46,8 @@ static struct node *find_host(const struct spec_set *set, const struct inv_host 
     return NULL;
 }
 
-static struct node *add_host(struct spec_set *set, const struct inv_host *host) {
-    struct node *node = find_host(set, host);
+static struct spec_node *add_host(struct spec_set *set, const struct inv_host *host) {
+    struct spec_node *node = find_host(set, host);
     if (node == NULL) {
         node = add_node(set);
         node->inv = host;
@@ -115,7 +81,7 @@ static int refuse_jump(const char *text, struct error *error) {
 }
 
 /* "user@host:port", "host", "user@[fd00::1]:22". */
-static int read_jump(struct spec_set *set, struct node *node, const char *text, size_t len,
+static int read_jump(struct spec_set *set, struct spec_node *node, const char *text, size_t len,
                      struct error *error) {
     static const char scheme[] = "ssh://";
     const char *at = arena_text(set->arena, text, len);
@@ -151,7 +117,7 @@ static int read_jump(struct spec_set *set, struct node *node, const char *text, 
     return plain ? 0 : refuse_jump(text, error);
 }
 
-static struct node *find_jump(const struct spec_set *set, const char *text, size_t len) {
+static struct spec_node *find_jump(const struct spec_set *set, const char *text, size_t len) {
     for (size_t i = 0; i < set->count; i++) {
         const char *known = set->nodes[i]->jump_text;
         if (known != NULL && strlen(known) == len && memcmp(known, text, len) == 0) {
@@ -163,13 +129,13 @@ static struct node *find_jump(const struct spec_set *set, const char *text, size
 
 /* The end point that a jump's text means; made where it is new. A list's earlier parts are the way
  * to its last one. */
-static int add_jump(struct spec_set *set, const char *text, struct node **ret,
+static int add_jump(struct spec_set *set, const char *text, struct spec_node **ret,
                     struct error *error) {
-    struct node *before = NULL;
+    struct spec_node *before = NULL;
     for (const char *part = text;; part++) {
         size_t len = strcspn(part, ",");
         size_t whole = (size_t)(part - text) + len;
-        struct node *node = find_jump(set, text, whole);
+        struct spec_node *node = find_jump(set, text, whole);
         if (node == NULL) {
             node = add_node(set);
             node->jump_text = arena_text(set->arena, text, whole);
@@ -190,14 +156,14 @@ static int add_jump(struct spec_set *set, const char *text, struct node **ret,
 
 /* ---- a round: what ssh_config says ---- */
 
-static size_t destination_count(const struct node *node) {
+static size_t destination_count(const struct spec_node *node) {
     if (node->inv == NULL) {
         return 1;
     }
     return node->inv->local ? 0 : node->inv->address_count;
 }
 
-static const char *destination(struct spec_set *set, const struct node *node, size_t i) {
+static const char *destination(struct spec_set *set, const struct spec_node *node, size_t i) {
     const char *user = node->inv != NULL ? node->inv->user : node->user;
     const char *host = node->inv != NULL ? node->inv->addresses[i].host : node->host;
     return user != NULL ? arena_printf(set->arena, "%s@%s", user, host) : host;
@@ -215,7 +181,7 @@ static const char *const *copied_list(struct spec_set *set, char **items, size_t
     return list;
 }
 
-static void fill_addresses(struct spec_set *set, struct node *node,
+static void fill_addresses(struct spec_set *set, struct spec_node *node,
                            const struct ssh_config *configs) {
     size_t count = destination_count(node);
     struct conn_address *addresses = arena_alloc(set->arena, count, sizeof(*addresses));
@@ -232,7 +198,7 @@ static void fill_addresses(struct spec_set *set, struct node *node,
 }
 
 /* What the inventory says, and the rest from ssh_config. */
-static void fill_identity(struct spec_set *set, struct node *node,
+static void fill_identity(struct spec_set *set, struct spec_node *node,
                           const struct ssh_config *config) {
     const struct inv_host *inv = node->inv;
     struct conn_spec *spec = &node->spec;
@@ -261,7 +227,7 @@ static void fill_identity(struct spec_set *set, struct node *node,
     }
 }
 
-static void fill_host_keys(struct node *node) {
+static void fill_host_keys(struct spec_node *node) {
     struct conn_spec *spec = &node->spec;
     enum inv_host_key_check check =
         node->inv != NULL ? node->inv->host_key_check : INV_HOST_KEY_ASK;
@@ -287,13 +253,13 @@ static void fill_host_keys(struct node *node) {
 }
 
 /* `Host *` with a ProxyJump names the jump itself, too: OpenSSH goes there directly. */
-static bool is_itself(const struct node *node, const struct node *jump) {
+static bool is_itself(const struct spec_node *node, const struct spec_node *jump) {
     return node->inv == NULL && jump->host != NULL && strcasecmp(node->host, jump->host) == 0;
 }
 
-static int fill_jump(struct spec_set *set, struct node *node, const struct ssh_config *config,
+static int fill_jump(struct spec_set *set, struct spec_node *node, const struct ssh_config *config,
                      struct error *error) {
-    struct node *jump = NULL;
+    struct spec_node *jump = NULL;
     if (node->spec.jump != NULL) {
         return 0;
     }
@@ -320,7 +286,7 @@ static int fill_jump(struct spec_set *set, struct node *node, const struct ssh_c
     return 0;
 }
 
-static int fill(struct spec_set *set, struct node *node, const struct ssh_config *configs,
+static int fill(struct spec_set *set, struct spec_node *node, const struct ssh_config *configs,
                 struct error *error) {
     struct conn_spec *spec = &node->spec;
     const struct inv_host *inv = node->inv;
@@ -353,7 +319,7 @@ static int resolve_round(struct spec_set *set, size_t first, struct error *error
     AUTO_FREE const char **destinations = xcalloc(asked + 1, sizeof(*destinations));
     AUTO_FREE struct ssh_config *configs = xcalloc(asked + 1, sizeof(*configs));
     for (size_t i = first; i < last; i++) {
-        struct node *node = set->nodes[i];
+        struct spec_node *node = set->nodes[i];
         for (size_t j = 0; j < destination_count(node); j++) {
             destinations[node->first_config + j] = destination(set, node, j);
         }
@@ -363,7 +329,7 @@ static int resolve_round(struct spec_set *set, size_t first, struct error *error
         return err;
     }
     for (size_t i = first; i < last && err == 0; i++) {
-        struct node *node = set->nodes[i];
+        struct spec_node *node = set->nodes[i];
         err = fill(set, node, &configs[node->first_config], error);
     }
     for (size_t i = 0; i < asked; i++) {
@@ -376,11 +342,11 @@ static int check_jumps(const struct spec_set *set, struct error *error) {
     for (size_t i = 0; i < set->count; i++) {
         size_t depth = 0;
         for (const struct conn_spec *at = set->nodes[i]->spec.jump; at != NULL; at = at->jump) {
-            if (++depth > JUMPS_MAX) {
+            if (++depth > SPEC_JUMPS_MAX) {
                 return error_set(error, FLEET_ERR_USAGE, "usage",
                                  "%s: more than %d jumps, or they lead in a circle; look at "
                                  "\"jump\" in the inventory and ProxyJump in ~/.ssh/config",
-                                 set->nodes[i]->spec.name, JUMPS_MAX);
+                                 set->nodes[i]->spec.name, SPEC_JUMPS_MAX);
             }
         }
     }
@@ -420,7 +386,7 @@ int spec_set_new(const struct inventory *inventory, const struct inv_host *const
     struct spec_set *set = xcalloc(1, sizeof(*set));
     set->inventory = inventory;
     set->arena = arena_new();
-    set->by_index = xcalloc(inventory->host_count + 1, sizeof(struct node *));
+    set->by_index = xcalloc(inventory->host_count + 1, sizeof(struct spec_node *));
     for (size_t i = 0; i < count; i++) {
         add_host(set, hosts[i]);
         add_build_hosts(set, hosts[i]);
@@ -451,7 +417,7 @@ void spec_set_free(struct spec_set *set) {
         return;
     }
     while (set->passwords != NULL) {
-        struct known_password *password = set->passwords;
+        struct spec_password *password = set->passwords;
         set->passwords = password->next;
         secret_wipe(password->text, strlen(password->text));
         free(password->text);
@@ -464,7 +430,7 @@ void spec_set_free(struct spec_set *set) {
 }
 
 const struct conn_spec *spec_of(const struct spec_set *set, const struct inv_host *host) {
-    const struct node *node = find_host(set, host);
+    const struct spec_node *node = find_host(set, host);
     return node != NULL ? &node->spec : NULL;
 }
 
@@ -496,7 +462,7 @@ static bool same_command(const struct inv_host *a, const struct inv_host *b) {
 
 static int read_password(struct spec_set *set, const struct inv_host *host, const char **ret,
                          struct error *error) {
-    for (struct known_password *at = set->passwords; at != NULL; at = at->next) {
+    for (struct spec_password *at = set->passwords; at != NULL; at = at->next) {
         if (same_command(at->owner, host)) {
             *ret = at->text;
             return 0;
@@ -515,8 +481,8 @@ static int read_password(struct spec_set *set, const struct inv_host *host, cons
     if (err != 0) {
         return error_wrap(error, "%s", host->name);
     }
-    struct known_password *password = xcalloc(1, sizeof(*password));
-    *password = (struct known_password){.next = set->passwords, .owner = host, .text = text};
+    struct spec_password *password = xcalloc(1, sizeof(*password));
+    *password = (struct spec_password){.next = set->passwords, .owner = host, .text = text};
     set->passwords = password;
     *ret = text;
     return 0;
@@ -540,105 +506,6 @@ int spec_elevation(struct spec_set *set, const struct inv_host *host, struct ele
     int err = read_password(set, host, &password, error);
     if (err == 0) {
         *ret = (struct elevation){.how = ELEVATE_SUDO_PASSWORD, .password = password};
-    }
-    return err;
-}
-
-/* ---- unknown host keys ---- */
-
-static bool files_know(struct known_hosts_cache *cache, const struct conn_spec *spec,
-                       const char *name) {
-    for (size_t i = 0; i < spec->known_hosts_count; i++) {
-        const struct known_hosts *file = known_hosts_cache_get(cache, spec->known_hosts[i]);
-        for (size_t j = 0; file != NULL && j < file->count; j++) {
-            if (known_host_matches(&file->entries[j], name)) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-/* True if known_hosts says something of every address: looking at the key would only cost a
- * handshake, the connection itself checks it. */
-static bool is_known(struct known_hosts_cache *cache, const struct conn_spec *spec) {
-    for (size_t i = 0; i < spec->address_count; i++) {
-        AUTO_FREE char *name =
-            spec->host_key_alias != NULL
-                ? known_hosts_name(spec->host_key_alias, SSH_PORT)
-                : known_hosts_name(spec->addresses[i].host, spec->addresses[i].port);
-        if (!files_know(cache, spec, name)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* The end points whose keys a person is asked about and nothing knows; without `targets` only
- * those of build hosts (the scan adds the jumps on the way). */
-static size_t unknown_specs(const struct spec_set *set, bool targets,
-                            const struct conn_spec **ret) {
-    struct known_hosts_cache *cache = known_hosts_cache_new();
-    size_t count = 0;
-    for (size_t i = 0; i < set->count; i++) {
-        const struct node *node = set->nodes[i];
-        bool asked = node->ask && !node->spec.local && node->spec.host_key_count == 0 &&
-                     (targets || node->builds);
-        if (asked && !is_known(cache, &node->spec)) {
-            ret[count++] = &node->spec;
-        }
-    }
-    known_hosts_cache_free(cache);
-    return count;
-}
-
-static void list_offers(const struct host_key_offer *offers, size_t count, struct buf *out) {
-    for (size_t i = 0; i < count; i++) {
-        buf_printf(out, "  %s (%s)  %s %s\n", offers[i].spec->name, offers[i].address,
-                   offers[i].type, offers[i].fingerprint);
-    }
-}
-
-/* One list, one question. *ret_count: how many were accepted. */
-static int settle_once(struct spec_set *set, bool targets, spec_ask_keys ask, void *arg,
-                       size_t *ret_count, struct error *error) {
-    AUTO_FREE const struct conn_spec **specs =
-        xcalloc(set->count + 1, sizeof(const struct conn_spec *));
-    size_t count = unknown_specs(set, targets, specs);
-    struct host_key_offer *offers = NULL;
-    size_t offer_count = 0;
-    *ret_count = 0;
-    if (count == 0) {
-        return 0;
-    }
-    int err = host_keys_scan(specs, count, &offers, &offer_count, error);
-    if (err != 0 || offer_count == 0) {
-        host_key_offers_free(offers, offer_count);
-        return err;
-    }
-    struct buf list = BUF_INIT;
-    list_offers(offers, offer_count, &list);
-    if (ask(buf_text(&list), offer_count, arg)) {
-        err = host_keys_accept(offers, offer_count, error);
-        *ret_count = offer_count;
-    } else {
-        err = error_set(error, FLEET_ERR_CANCELLED, "host-key-unknown",
-                        "the host keys were not accepted, so nothing was done; \"host_key\" in the "
-                        "inventory or a line in known_hosts makes a key known");
-    }
-    buf_free(&list);
-    host_key_offers_free(offers, offer_count);
-    return err;
-}
-
-int spec_settle_host_keys(struct spec_set *set, const struct inv_host *const *hosts, size_t count,
-                          spec_ask_keys ask, void *arg, struct error *error) {
-    (void)hosts;
-    /* What lies behind an unknown jump shows its key only once the jump's is accepted. */
-    size_t accepted = ask != NULL ? 1 : 0;
-    int err = 0;
-    for (int round = 0; round <= JUMPS_MAX && accepted > 0 && err == 0; round++) {
-        err = settle_once(set, count > 0, ask, arg, &accepted, error);
     }
     return err;
 }
