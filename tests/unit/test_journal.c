@@ -369,6 +369,10 @@ Test(journal, disk_that_fills_up_leaves_whole_lines) {
         read_back++;
     }
     cr_assert_eq(read_back, event->seq);
+    /* With room again, the next line is not glued to what was cut short. */
+    cr_assert_eq(mount("none", state_dir, NULL, MS_REMOUNT, "size=4m"), 0);
+    append(journal, 4000, true);
+    cr_assert_eq(next_seq(reader), 4000);
     event_free(event);
     journal_reader_close(reader);
     journal_close(journal);

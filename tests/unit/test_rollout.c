@@ -873,6 +873,20 @@ Test(rollout, person_takes_all_back) {
            "back h0");
 }
 
+Test(rollout, canary_that_a_person_skipped_says_nothing) {
+    setup(2);
+    fixture_add_wave(f, 1, false);
+    start();
+    answer(0);
+    answer(1);
+    expect("wave 1");
+    control(ROLLOUT_CONTROL_SKIP, 0);
+    expect("skip h0 stopped");
+    failed(0, HOST_SKIPPED, "stopped");
+    stage(1);
+    expect("end-wave 1; wave 2; activate h1");
+}
+
 /* ---- order ---- */
 
 Test(rollout, unhealthy_hosts_go_first) {
@@ -1053,6 +1067,17 @@ Test(rollout, resumed_run_goes_on_where_it_was) {
     expect("commit h1");
     moved(1, HOST_HEALTHY);
     expect("activate h3");
+}
+
+Test(rollout, resumed_way_back_stays_the_only_one) {
+    setup(1);
+    r = fixture_rollout(f);
+    moved(0, HOST_ACTIVATING);
+    moved(0, HOST_ROLLING_BACK);
+    rollout_start(r, now_ms);
+    expect("wave 1");
+    wants(0, ACT_ROLLBACK);
+    expect("leave h0");
 }
 
 Test(rollout, worst_code_comes_first) {
