@@ -144,6 +144,9 @@ static void settle(struct ssh_session *session) {
 
 static void on_timer_closed(uv_handle_t *handle) {
     struct ssh_session *session = handle->data;
+    if (--session->handles > 0) {
+        return;
+    }
     void (*on_closed)(void *) = session->handlers.on_closed;
     void *arg = session->arg;
     ssh_engine_unref(session->engine);
@@ -162,7 +165,9 @@ static void tear_down(struct ssh_session *session) {
     ssh_connect_release(session);
     ssh_channels_sweep(session, true);
     session->timer.data = session;
+    session->nudge.data = session;
     uv_close((uv_handle_t *)&session->timer, on_timer_closed);
+    uv_close((uv_handle_t *)&session->nudge, on_timer_closed);
 }
 
 void ssh_session_drive(struct ssh_session *session) {
@@ -235,6 +240,8 @@ static struct ssh_session *session_new(struct ssh_engine *engine, const struct c
     session->kexinit.done = true;
     ssh_engine_ref(engine);
     uv_timer_init(engine->loop, &session->timer);
+    uv_timer_init(engine->loop, &session->nudge);
+    session->handles = 2;
     return session;
 }
 

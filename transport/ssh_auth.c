@@ -10,6 +10,7 @@
 /* A touch or a PIN takes a person; sshd's LoginGraceTime is 120 s. */
 enum {
     AGENT_TIMEOUT_MS = 100000,
+    AGENT_SLOW_MS = 1500, /* then a person hears of it */
     MSG_USERAUTH_REQUEST = 50
 };
 
@@ -69,6 +70,18 @@ static struct ssh_bytes find_algorithm(const uint8_t *data, size_t len) {
     return algorithm;
 }
 
+/* An agent that takes its time waits for a person. That time is the person's, not the host's. */
+static void on_agent_slow(uv_timer_t *timer) {
+    struct ssh_session *session = container_of(timer, struct ssh_session, timer);
+    ssh_connect_arm(session, AGENT_TIMEOUT_MS + session->spec->connect_timeout_ms);
+    if (session->handlers.on_notice != NULL) {
+        AUTO_FREE char *text =
+            xasprintf("waiting for the SSH agent to sign with %s: it may want a touch or a PIN",
+                      session->auth.signature->identity->label);
+        session->handlers.on_notice(text, session->arg);
+    }
+}
+
 static void ask_agent(struct ssh_session *session, const struct identity *identity,
                       struct ssh_bytes algorithm, const uint8_t *data, size_t len) {
     struct ssh_signature *signature = xcalloc(1, sizeof(*signature));
@@ -84,8 +97,7 @@ static void ask_agent(struct ssh_session *session, const struct identity *identi
     session->auth.signature = signature;
     session->auth.signature_done = false;
     ssh_engine_await_signature(session->engine);
-    /* The agent's time is a person's, not the host's. */
-    ssh_connect_arm(session, AGENT_TIMEOUT_MS + session->spec->connect_timeout_ms);
+    uv_timer_start(&session->timer, on_agent_slow, AGENT_SLOW_MS, 0);
     keyring_sign(session->engine->keyring, signature);
 }
 

@@ -27,6 +27,7 @@ enum {
     PACKET_BYTES = 32 * 1024,
     STEP_BYTES = 512 * 1024, /* written or read by one stream in one turn */
     OPEN_TIMEOUT_S = 60,
+    NUDGE_MS = 250,
     ABANDONED_TIMEOUT_S = 3, /* an open that nobody waits for must not hold up the others */
 };
 
@@ -216,7 +217,11 @@ static void end_count(struct ssh_stream *self) {
     }
 }
 
-/* Waiting and opening: true once the channel is there. */
+static void on_nudge(uv_timer_t *timer) {
+    struct ssh_session *session = container_of(timer, struct ssh_session, nudge);
+    ssh_engine_kick(session->engine, session);
+}
+
 static void step_open(struct ssh_stream *self) {
     struct ssh_session *session = self->session;
     bool tunnel = self->command == NULL;
@@ -233,6 +238,9 @@ static void step_open(struct ssh_stream *self) {
     }
     int rc = libssh2_session_last_errno(session->ssh);
     if (rc == LIBSSH2_ERROR_EAGAIN) {
+        if (self->ended) {
+            uv_timer_start(&session->nudge, on_nudge, NUDGE_MS, 0);
+        }
         return;
     }
     session->opening = NULL;

@@ -73,7 +73,8 @@ static void on_attempt_timeout(uv_timer_t *timer) {
               "other than sshd there?",
               address->host, address->port,
               (unsigned long long)(session->spec->connect_timeout_ms / 1000),
-              phases[session->state]);
+              session->jump != NULL && !session->tunnel_open ? "the jump host did not get through"
+                                                             : phases[session->state]);
     ssh_session_fail_address(session, &error);
 }
 

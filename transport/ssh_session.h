@@ -82,6 +82,8 @@ struct ssh_session {
     struct ssh_auth auth;
 
     uv_timer_t timer;
+    uv_timer_t nudge;           /* drives an open that nobody waits for to its end */
+    unsigned handles;           /* of the two that are still open */
     uint64_t deadline_ms;       /* of the current address */
     uint64_t last_heard_ms;     /* bytes came in */
     uint64_t last_keepalive_ms; /* we sent one */

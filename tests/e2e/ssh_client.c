@@ -1,12 +1,20 @@
 /* A small client of transport/: what tests/e2e/ssh.bats drives against real sshds.
  *
- * ssh_client [-i KEY]... [-k KNOWN_HOSTS] [-H HOST_KEY] [-c strict|accept-new|off] [-a] [-u USER]
- *            [-J HOST:PORT]... [-t CONNECT_MS] [-K KEEPALIVE_MS] [-n COUNT] [-l] [-P PASSPHRASE]
- *            ADDRESS:PORT[,ADDRESS:PORT...] COMMAND
+ * ssh_client [OPTION...] ADDRESS:PORT[,ADDRESS:PORT...] COMMAND
+ *   -i KEY  -k KNOWN_HOSTS  -H HOST_KEY  -u USER  -J HOST:PORT   may be repeated where that makes
+ *                                  sense; -J's go from the first hop to the last
+ *   -c strict|accept-new|off       host key check, default strict
+ *   -a  -I                         use $SSH_AUTH_SOCK; only the keys that -i names
+ *   -P PASSPHRASE                  for every encrypted key file
+ *   -t MS  -K MS                   connect time-out (10000) and keepalive
+ *   -n COUNT  -e COUNT             connections at once, commands at once on each; without stdin
+ *   -X MS                          close everything after so long
+ *   -T HOST:PORT                   instead of a command a tunnel through the host; stdin is sent
+ *   -S                             print the unknown host keys and accept them
+ *   -l                             local processes instead of SSH
  *
  * Copies stdin to the command and its output to stdout and stderr; exits with its status, or with
- * 200 and "REASON: message" on stderr where there was no session. -n runs COUNT connections at
- * once, each without stdin; -a uses $SSH_AUTH_SOCK; -l runs the command locally.
+ * 200 and "REASON: message" on stderr where there was no session, 201 where a signal ended it.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -17,6 +25,7 @@
 #include <unistd.h>
 
 #include "core/base/xalloc.h"
+#include "transport/host_keys.h"
 #include "transport/keyring.h"
 #include "transport/transport.h"
 
@@ -38,7 +47,11 @@ struct options {
     const char *passphrase;
     const char *command;
     bool agent;
+    bool scan;
+    struct conn_address tunnel; /* host NULL: none */
     unsigned count;
+    unsigned commands;
+    uint64_t close_after_ms;
 };
 
 struct client {
@@ -46,6 +59,7 @@ struct client {
     struct conn *conn;
     struct stream *stream;
     bool reads_stdin;
+    unsigned running;
     int result;
 };
 
@@ -84,6 +98,7 @@ static void on_end(const struct stream_end *end, void *arg) {
     struct client *client = arg;
     client->stream = NULL;
     client->reads_stdin = false;
+    client->running--;
     if (end->lost) {
         print_error(client, &end->error);
     } else if (end->signal[0] != '\0') {
@@ -92,7 +107,9 @@ static void on_end(const struct stream_end *end, void *arg) {
     } else {
         client->result = end->status;
     }
-    conn_close(client->conn);
+    if (client->running == 0) {
+        conn_close(client->conn);
+    }
 }
 
 static const struct stream_handlers stream_handlers = {
@@ -103,13 +120,19 @@ static void on_ready(const char *address, void *arg) {
     if (getenv("SSH_CLIENT_VERBOSE") != NULL) {
         fprintf(stderr, "ready: %s\n", address);
     }
-    client->stream = conn_exec(client->conn, client->options->command, &stream_handlers, client);
-    client->reads_stdin = client->options->count == 1;
-    if (client->reads_stdin) {
-        pump_stdin(client);
-    } else {
-        stream_eof(client->stream);
+    const struct options *options = client->options;
+    client->running = options->commands;
+    client->reads_stdin = options->count == 1 && options->commands == 1;
+    for (unsigned i = 0; i < options->commands; i++) {
+        client->stream = options->tunnel.host != NULL
+                             ? conn_tunnel(client->conn, options->tunnel.host, options->tunnel.port,
+                                           &stream_handlers, client)
+                             : conn_exec(client->conn, options->command, &stream_handlers, client);
+        if (!client->reads_stdin) {
+            stream_eof(client->stream);
+        }
     }
+    pump_stdin(client);
 }
 
 static void on_lost(const struct error *error, void *arg) {
@@ -125,8 +148,13 @@ static void on_notice(const char *text, void *arg) {
     fprintf(stderr, "notice: %s\n", text);
 }
 
+static void on_closed(void *arg) {
+    struct client *client = arg;
+    client->conn = NULL;
+}
+
 static const struct conn_handlers conn_handlers = {
-    .on_ready = on_ready, .on_lost = on_lost, .on_notice = on_notice};
+    .on_ready = on_ready, .on_lost = on_lost, .on_closed = on_closed, .on_notice = on_notice};
 
 /* "10.0.0.1:22", "[::1]:22". Writes into the argument. */
 static struct conn_address parse_address(char *text) {
@@ -154,7 +182,8 @@ static void parse(struct options *options, int argc, char **argv) {
     spec->user = "root";
     spec->connect_timeout_ms = 10000;
     options->count = 1;
-    for (int c; (c = getopt(argc, argv, "i:k:H:c:au:J:t:K:n:lP:I")) != -1;) {
+    options->commands = 1;
+    for (int c; (c = getopt(argc, argv, "i:k:H:c:au:J:t:K:n:e:X:T:SlP:I")) != -1;) {
         switch (c) {
         case 'i':
             options->identities[spec->identity_count++] = optarg;
@@ -195,6 +224,18 @@ static void parse(struct options *options, int argc, char **argv) {
         case 'n':
             options->count = (unsigned)atoi(optarg);
             break;
+        case 'e':
+            options->commands = (unsigned)atoi(optarg);
+            break;
+        case 'X':
+            options->close_after_ms = (uint64_t)atoll(optarg);
+            break;
+        case 'T':
+            options->tunnel = parse_address(optarg);
+            break;
+        case 'S':
+            options->scan = true;
+            break;
         case 'l':
             spec->local = true;
             break;
@@ -229,20 +270,61 @@ static void parse(struct options *options, int argc, char **argv) {
     }
 }
 
+static int scan(const struct options *options) {
+    const struct conn_spec *specs[] = {&options->spec};
+    struct host_key_offer *offers = NULL;
+    size_t count = 0;
+    struct error error = ERROR_INIT;
+    int rc = host_keys_scan(specs, 1, &offers, &count, &error);
+    for (size_t i = 0; i < count; i++) {
+        printf("%s %s %s\n", offers[i].address, offers[i].type, offers[i].fingerprint);
+    }
+    if (rc == 0) {
+        rc = host_keys_accept(offers, count, &error);
+    }
+    host_key_offers_free(offers, count);
+    return rc == 0 ? 0 : NO_SESSION;
+}
+
+static struct client *clients;
+static unsigned client_count;
+
+static void on_close_timer(uv_timer_t *timer) {
+    for (unsigned i = 0; i < client_count; i++) {
+        if (clients[i].conn != NULL) {
+            conn_close(clients[i].conn);
+        }
+    }
+    uv_close((uv_handle_t *)timer, NULL);
+}
+
+static void close_after(uint64_t ms) {
+    static uv_timer_t timer;
+    uv_timer_init(&loop, &timer);
+    uv_timer_start(&timer, on_close_timer, ms, 0);
+}
+
 int main(int argc, char **argv) {
     static struct options options;
     signal(SIGPIPE, SIG_IGN);
     parse(&options, argc, argv);
+    if (options.scan) {
+        return scan(&options);
+    }
     struct error error = ERROR_INIT;
     struct keyring *keyring = keyring_new(options.agent ? getenv("SSH_AUTH_SOCK") : NULL);
     keyring_prepare(keyring, options.identities, options.spec.identity_count, ask_passphrase,
                     &options, &error);
     uv_loop_init(&loop);
     struct transport *transport = transport_new(&loop, keyring);
-    struct client *clients = xcalloc(options.count, sizeof(*clients));
+    clients = xcalloc(options.count, sizeof(*clients));
+    client_count = options.count;
     for (unsigned i = 0; i < options.count; i++) {
         clients[i].options = &options;
         clients[i].conn = transport_open(transport, &options.spec, &conn_handlers, &clients[i]);
+    }
+    if (options.close_after_ms > 0) {
+        close_after(options.close_after_ms - 1);
     }
     uv_run(&loop, UV_RUN_DEFAULT);
     transport_free(transport);
