@@ -331,6 +331,25 @@ Test(rollout, copies_are_bounded_too) {
     expect("copy h2");
 }
 
+Test(rollout, tag_bounds_its_copies) {
+    setup(3);
+    fixture_limit(f, "db", 3);
+    f->limits[0].has_max_parallel = false;
+    f->limits[0].has_copy_parallel = true;
+    f->limits[0].copy_parallel = 1;
+    fixture_tag(f, 0, "db");
+    fixture_tag(f, 2, "db");
+    start();
+    for (size_t i = 0; i < 3; i++) {
+        answer(i);
+        moved(i, HOST_STAGING);
+        wants(i, ACT_COPY);
+    }
+    expect("wave 1; copy h0; copy h1");
+    failed(0, HOST_FAILED, "build-failed");
+    expect("copy h2");
+}
+
 /* ---- prestage ---- */
 
 static void ask_copies(enum inv_prestage prestage) {
