@@ -232,8 +232,8 @@ static void add_file_key(struct keyring *keyring, const char *path, struct priva
 static void note_result(struct keyring *keyring, const char *path, enum private_key_result result) {
     static const char *const notes[] = {
         [PRIVATE_KEY_OK] = "",
-        [PRIVATE_KEY_ENCRYPTED] = "is encrypted and no passphrase was given: add it to the agent "
-                                  "(ssh-add), or run fleet at a terminal",
+        [PRIVATE_KEY_ENCRYPTED] = ("is encrypted and no passphrase was given: add it to the agent "
+                                   "(ssh-add), or run fleet at a terminal"),
         [PRIVATE_KEY_WRONG_PASSPHRASE] = "could not be decrypted: the passphrase was wrong",
         [PRIVATE_KEY_UNSUPPORTED] = "is no private key of a kind that fleet can use",
     };
