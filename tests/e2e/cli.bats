@@ -2,7 +2,7 @@
 # The command line of the built program ($FLEET): usage, the inventory's commands, and the commands
 # on hosts against real ones: h1 as root, h2 as a user whose sudo asks for a password.
 #
-# tests/golden/cli holds what is to be printed; FLEET_GOLDEN_UPDATE=1 writes it anew.
+# tests/golden/cli and docs/fleet.1 hold what is to be printed; FLEET_GOLDEN_UPDATE=1 writes them anew.
 
 bats_require_minimum_version 1.5.0
 
@@ -165,8 +165,10 @@ with_dead() {
     as_golden complete-bash.txt
 }
 
-@test "the manual page is whole" {
+@test "the manual page is whole, and docs/fleet.1 is the program's own" {
     "$FLEET" help --man >fleet.1
+    [ -z "${FLEET_GOLDEN_UPDATE:-}" ] || cp fleet.1 "$BATS_TEST_DIRNAME/../../docs/fleet.1"
+    diff -u "$BATS_TEST_DIRNAME/../../docs/fleet.1" fleet.1
     if command -v man >/dev/null; then
         [ -z "$(man --warnings -l fleet.1 2>&1 >/dev/null)" ]
     fi

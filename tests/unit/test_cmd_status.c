@@ -83,7 +83,9 @@ Test(cmd_status, a_record_that_is_no_json_is_none) {
 
 Test(cmd_status, a_guard_at_work_shows_its_deadline) {
     judge(NEW, OLD, "",
-          "guard_alive yes\nguard active n0nce rc=0 deadline=130.5\nuptime_ms 100200\n", NEW);
+          "guard_record yes\nguard_alive yes\nguard active n0nce rc=0 deadline=130.5\nuptime_ms "
+          "100200\n",
+          NEW);
     expect(false, "not-committed not-desired guard-active");
     cr_assert_eq(status.guard, GUARD_ACTIVE);
     cr_assert_eq(status.guard_deadline_s, 30);

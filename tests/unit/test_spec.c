@@ -222,7 +222,7 @@ Test(spec, a_password_command_runs_once_and_its_first_line_counts) {
 Test(spec, a_password_command_that_fails_is_named) {
     struct elevation how;
     cr_assert_eq(open_set("{\"a\": {\"user\": \"ops\", \"sudo\": true, \"password_command\": "
-                          "[\"sh\", \"-c\", \"exit 3\"]}}"),
+                          "[\"sh\", \"-c\", \"echo x; exit 3\"]}}"),
                  0);
     cr_assert_eq(spec_elevation(set, &inventory->hosts[0], &how, &error), FLEET_ERR_SYSTEM);
     cr_assert_not_null(strstr(error.message, "a: password_command sh failed (exit status 3)"));
