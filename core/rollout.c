@@ -143,15 +143,18 @@ void rollout_unhealthy_before(struct rollout *rollout, size_t host) {
 }
 
 static bool is_reason_of_build(const char *reason) {
-    return reason != NULL &&
-           (strncmp(reason, "build-", 6) == 0 || strncmp(reason, "evaluation-", 11) == 0 ||
-            strncmp(reason, "eval-", 5) == 0);
+    static const char *const begins[] = {"build-", "evaluation-", "eval-", "no-tool"};
+    for (size_t i = 0; reason != NULL && i < ARRAY_LEN(begins); i++) {
+        if (strncmp(reason, begins[i], strlen(begins[i])) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static enum fate fate_of(const struct member *member, enum host_state state, const char *reason) {
     if (state == HOST_FAILED) {
-        bool build =
-            is_reason_of_build(reason) || (reason == NULL && member->state == HOST_BUILDING);
+        bool build = is_reason_of_build(reason) || member->state == HOST_BUILDING;
         return build && !member->touched ? FATE_BUILD : FATE_OTHER;
     }
     if (state == HOST_SKIPPED && member->by_person) {

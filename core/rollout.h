@@ -92,9 +92,9 @@ void rollout_start(struct rollout *rollout, uint64_t now_ms);
 /* Before rollout_start or while the host is connecting: it was unhealthy before the change (goes first). */
 void rollout_unhealthy_before(struct rollout *rollout, size_t host);
 /* The host is in a new state; for ends `reason` is the event's reason code ("offline", "locked",
- * "connection-refused", "build-failed", ...). FAILED with a reason that begins with "build-",
- * "evaluation-" or "eval-" (or none, out of BUILDING) is a failed build: not counted against
- * max_failed. To resume a run, replay each host's journaled states in order before rollout_start,
+ * "connection-refused", "build-failed", ...). FAILED out of HOST_BUILDING, or with a reason of a
+ * build ("build-...", "evaluation-...", "eval-...", "no-tool"), is a failed build: not counted
+ * against max_failed. To resume a run, replay each host's journaled states in order before rollout_start,
  * and then what the host says is true (HOST_PENDING where it begins anew). */
 void rollout_moved(struct rollout *rollout, size_t host, enum host_state state, const char *reason,
                    uint64_t now_ms);

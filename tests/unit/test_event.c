@@ -88,6 +88,17 @@ Test(event, host_state_carries_reason_and_generation) {
                 "\\\"refused\\\"\\n3 times \\\\o/\",\"duration_ms\":1234,\"generation\":147");
 }
 
+Test(event, reason_that_says_nothing_is_null) {
+    struct event *event = event_of(EVENT_HOST_STATE);
+    event->host = xstrdup("a");
+    event->to = HOST_STAGED;
+    event->reason = xstrdup("");
+    event->message = xstrdup("");
+    event->desired = xstrdup("");
+    assert_line(event, "\"type\":\"host_state\",\"host\":\"a\",\"from\":null,\"to\":\"staged\","
+                       "\"reason\":null,\"message\":null,\"duration_ms\":0");
+}
+
 Test(event, other_types) {
     struct event *event = event_of(EVENT_COPY);
     event->host = xstrdup("a");

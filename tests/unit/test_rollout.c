@@ -346,7 +346,7 @@ Test(rollout, tag_bounds_its_copies) {
         wants(i, ACT_COPY);
     }
     expect("wave 1; copy h0; copy h1");
-    failed(0, HOST_FAILED, "build-failed");
+    moved(0, HOST_STAGED);
     expect("copy h2");
 }
 
@@ -481,12 +481,21 @@ Test(rollout, failed_build_is_not_counted_and_the_others_go_on) {
     }
     failed(0, HOST_FAILED, "build-failed");
     stage(1);
-    failed(2, HOST_FAILED, "evaluation-failed");
+    failed(2, HOST_FAILED, "connection-lost"); /* out of building */
     expect("wave 1; end-wave 1; wave 2; activate h1");
     go_well(1);
     expect("end-wave 2; end");
     cr_assert_eq(rollout_failures(r), 0);
     assert_exit(9, "build-failed");
+}
+
+Test(rollout, failed_evaluation_before_the_host_answered_is_a_failed_build) {
+    setup(1);
+    start();
+    moved(0, HOST_CONNECTING);
+    failed(0, HOST_FAILED, "eval-failed");
+    assert_exit(9, "build-failed");
+    cr_assert_eq(rollout_failures(r), 0);
 }
 
 Test(rollout, wave_without_a_healthy_host_stops_the_run) {
@@ -835,6 +844,7 @@ Test(rollout, bake_that_fails_where_nothing_may_go_back_is_a_failure) {
     setup(2);
     fixture_add_wave(f, 1, false);
     f->policy.bake_ms = 1000;
+    f->policy.max_failed.value = 1;
     f->hosts[0].policy.rollback = false;
     start();
     stage_all();
@@ -844,7 +854,7 @@ Test(rollout, bake_that_fails_where_nothing_may_go_back_is_a_failure) {
     rollout_tick(r, now_ms += 1000);
     expect("reprobe h0");
     rollout_reprobed(r, 0, false, now_ms);
-    expect("leave h0 bake; stop max-failed; skip h1 budget; end-wave 1");
+    expect("leave h0 bake; end-wave 1; stop no-healthy-host; skip h1 budget");
     assert_exit(3, "failed");
     failed(0, HOST_FAILED, "bake");
     failed(1, HOST_SKIPPED, "budget");
