@@ -61,7 +61,7 @@ Test(view, hosts_are_known_from_the_start) {
     cr_assert_eq(view_count(view, HOST_PENDING), 2);
     cr_assert_eq(view_host(view, "b")->wave, 2);
     cr_assert_null(view_host(view, "c"));
-    cr_assert_eq(view->started_ms, view->last_seq * 1000);
+    cr_assert_eq(view->started_ms, (int64_t)view->last_seq * 1000);
 }
 
 Test(view, moves_are_counted_and_stamped) {
