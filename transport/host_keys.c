@@ -36,7 +36,7 @@ static void add_spec(struct scan *scan, const struct conn_spec *spec) {
             return;
         }
     }
-    scan->specs = xrealloc(scan->specs, (scan->count + 1) * sizeof(*scan->specs));
+    scan->specs = xrealloc(scan->specs, (scan->count + 1) * sizeof(void *));
     scan->specs[scan->count++] = spec;
 }
 

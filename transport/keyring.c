@@ -76,8 +76,7 @@ void keyring_free(struct keyring *keyring) {
 
 static struct identity *add_identity(struct keyring *keyring) {
     struct identity *identity = xcalloc(1, sizeof(*identity));
-    keyring->identities =
-        xrealloc(keyring->identities, (keyring->count + 1) * sizeof(*keyring->identities));
+    keyring->identities = xrealloc(keyring->identities, (keyring->count + 1) * sizeof(void *));
     keyring->identities[keyring->count++] = identity;
     return identity;
 }
@@ -168,7 +167,7 @@ static uint8_t *read_public(const char *path, size_t *ret_len) {
     struct buf text = BUF_INIT;
     uint8_t *blob = NULL;
     if (read_small(public_path, &text) == 0) {
-        const char *base64 = strchr(text.data, ' ');
+        const char *base64 = strchr(buf_text(&text), ' ');
         if (base64 != NULL) {
             base64++;
             size_t len = strcspn(base64, " \t\r\n");

@@ -185,7 +185,7 @@ static void bench(const char *cipher, size_t bytes) {
 }
 
 int main(int argc, char **argv) {
-    size_t bytes = (size_t)(argc > 1 ? atoi(argv[1]) : 500) * 1000000;
+    size_t bytes = (argc > 1 ? strtoul(argv[1], NULL, 10) : 500) * 1000000;
     signal(SIGPIPE, SIG_IGN);
     if (geteuid() != 0 || mkdtemp(folder) == NULL) {
         fprintf(stderr, "ssh_ciphers starts an sshd: run it as root\n");

@@ -156,6 +156,10 @@ static void on_closed(void *arg) {
 static const struct conn_handlers conn_handlers = {
     .on_ready = on_ready, .on_lost = on_lost, .on_closed = on_closed, .on_notice = on_notice};
 
+static uint64_t number(const char *text) {
+    return strtoull(text, NULL, 10);
+}
+
 /* "10.0.0.1:22", "[::1]:22". Writes into the argument. */
 static struct conn_address parse_address(char *text) {
     char *colon = strrchr(text, ':');
@@ -167,7 +171,7 @@ static struct conn_address parse_address(char *text) {
         text++;
         text[strlen(text) - 1] = '\0';
     }
-    return (struct conn_address){text, (uint16_t)atoi(colon + 1)};
+    return (struct conn_address){text, (uint16_t)number(colon + 1)};
 }
 
 static char *ask_passphrase(const char *file, int attempt, void *arg) {
@@ -216,19 +220,19 @@ static void parse(struct options *options, int argc, char **argv) {
             break;
         }
         case 't':
-            spec->connect_timeout_ms = (uint64_t)atoll(optarg);
+            spec->connect_timeout_ms = number(optarg);
             break;
         case 'K':
-            spec->keepalive_ms = (uint64_t)atoll(optarg);
+            spec->keepalive_ms = number(optarg);
             break;
         case 'n':
-            options->count = (unsigned)atoi(optarg);
+            options->count = (unsigned)number(optarg);
             break;
         case 'e':
-            options->commands = (unsigned)atoi(optarg);
+            options->commands = (unsigned)number(optarg);
             break;
         case 'X':
-            options->close_after_ms = (uint64_t)atoll(optarg);
+            options->close_after_ms = number(optarg);
             break;
         case 'T':
             options->tunnel = parse_address(optarg);

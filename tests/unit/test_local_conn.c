@@ -145,7 +145,7 @@ Test(local_conn, ends_the_whole_group_when_a_stream_is_closed) {
     close_at_data = true;
     uv_run(&loop, UV_RUN_DEFAULT);
     cr_expect_eq(ends, 0, "no on_end after stream_close");
-    pid_t pid = (pid_t)atoi(buf_text(&out));
+    pid_t pid = (pid_t)strtol(buf_text(&out), NULL, 10);
     cr_assert_gt(pid, 0);
     for (int i = 0; i < 100 && kill(pid, 0) == 0; i++) {
         usleep(20000); /* an orphan's reaper may take its time */

@@ -206,7 +206,7 @@ static pid_t start_agent(const char *socket_path) {
 Test(ssh_keys, agent_keys_named_by_a_file_come_first_and_are_not_asked_for) {
     AUTO_FREE char *socket_path = xasprintf("%s/agent", folder);
     AUTO_FREE char *named = make_key("named", "-t ecdsa -N ''");
-    AUTO_FREE char *other = make_key("other", "-t ed25519 -N ''");
+    free(make_key("other", "-t ed25519 -N ''"));
     AUTO_FREE char *only_file = make_key("file", "-t ed25519 -N ''");
     pid_t pid = start_agent(socket_path);
     AUTO_FREE char *add = xasprintf("SSH_AUTH_SOCK=%s ssh-add", socket_path);
@@ -245,7 +245,7 @@ static void on_signed(struct ssh_signature *signature) {
 }
 
 Test(ssh_keys, agent_that_does_not_answer_can_be_cancelled) {
-    AUTO_FREE char *path = make_key("plain", "-t ed25519 -N ''");
+    free(make_key("plain", "-t ed25519 -N ''"));
     AUTO_FREE char *socket_path = xasprintf("%s/agent", folder);
     pid_t pid = start_agent(socket_path);
     AUTO_FREE char *add = xasprintf("SSH_AUTH_SOCK=%s ssh-add", socket_path);
