@@ -57,7 +57,7 @@ static int execute(struct context *context, struct run_options *options) {
     options->specs = context->specs;
     options->keyring = context->keyring;
     options->observer = (struct run_observer){displays_event, displays_tick, &displays};
-    options->interactive = context->asks;
+    options->interactive = question_possible();
     struct error error = ERROR_INIT;
     int code = run_execute(options, NULL, &error);
     if (error.code != 0) {
