@@ -1,0 +1,138 @@
+/* Every step of the table under every fault: a walk over core/host.c's own table.
+ *
+ * Each case takes a route on which the host comes by the step, lets one blow fall there, and runs
+ * on to the end. world_run then checks what must hold whatever happened (tests/pipeline/world.h),
+ * above all that what the end claims is true of the target. The expected ends stand in a table of
+ * their own, so that a change of behaviour is seen as one.
+ */
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/xalloc.h"
+#include "tests/pipeline/world.h"
+
+static struct world world;
+
+/* ---- routes: how to come by a step ---- */
+
+static void route_repair(void) {
+    struct machine_guard *guard = &world.machine.guard;
+    *guard = (struct machine_guard){
+        .record = true, .phase_on_disk = GUARD_ACTIVATING, .link_generation = 7};
+    snprintf(guard->nonce, sizeof(guard->nonce), "dead");
+    snprintf(guard->new, sizeof(guard->new), "%s", NEW);
+    snprintf(guard->old, sizeof(guard->old), "%s", OLD);
+    snprintf(guard->link, sizeof(guard->link), "%s", OLD);
+}
+
+static void route_choose(void) {
+    world.run.action = ACTION_ROLLBACK;
+    world.desired = NULL;
+    world.machine.gens = "gen 6 2026-11-01T00:00:00Z " NEW "\ngen 7 2026-11-02T00:00:00Z " OLD "\n";
+}
+
+static void route_look(void) {
+    world.inv.policy.tolerate_preexisting = true;
+}
+
+static void route_copy(void) {
+    world.copies = true;
+}
+
+static void route_dry_run(void) {
+    world.run.action = ACTION_DRY_ACTIVATE;
+}
+
+static void route_boot(void) {
+    world.run.action = ACTION_BOOT;
+}
+
+static void route_back(void) {
+    world.machine.breaks_unit = "web.service";
+}
+
+static void route_leave(void) {
+    world.run.action = ACTION_TEST;
+}
+
+static void route_fail(void) {
+    world.machine.refuse_connections = 1;
+}
+
+static void route_reprobe(void) {
+    world.reprobe = true;
+}
+
+static void (*const routes[STEP_COUNT])(void) = {
+    [STEP_REPAIR] = route_repair,       [STEP_CHOOSE] = route_choose,
+    [STEP_LOOK] = route_look,           [STEP_COPY] = route_copy,
+    [STEP_DRY_RUN] = route_dry_run,     [STEP_COMMIT_NOW] = route_boot,
+    [STEP_AWAIT_ROLLBACK] = route_back, [STEP_ABORT] = route_back,
+    [STEP_REVERT] = route_back,         [STEP_VERIFY_BACK] = route_back,
+    [STEP_PROBE_BACK] = route_back,     [STEP_LEAVE] = route_leave,
+    [STEP_FAIL] = route_fail,           [STEP_REPROBE] = route_reprobe,
+};
+
+/* Passed without standing still, so that nothing can happen there. */
+static bool is_passed(enum step step) {
+    return step == STEP_FAIL || step == STEP_END || step == STEP_CLOSE || step == STEP_CLOSED;
+}
+
+static bool stands(enum step step) {
+    return step == STEP_CONNECT || step == STEP_AWAIT_BUILD || step == STEP_AWAIT_COPY ||
+           step == STEP_AWAIT_ACTIVATE || step == STEP_AWAIT_COMMIT ||
+           step == STEP_AWAIT_ROLLBACK || step == STEP_HOLD;
+}
+
+/* Where no script is sent, one can't fail; only before the activation can a host be cancelled. */
+static bool applies(enum step step, enum blow blow) {
+    if (stands(step) && (blow == BLOW_FAIL || blow == BLOW_HANG || blow == BLOW_CUT_AFTER ||
+                         blow == BLOW_GONE_AFTER)) {
+        return false;
+    }
+    if (step == STEP_CONNECT && (blow == BLOW_CUT || blow == BLOW_STOLEN)) {
+        return false;
+    }
+    if (blow == BLOW_CANCEL) {
+        return step < STEP_COMMIT_NOW;
+    }
+    return !is_passed(step);
+}
+
+static void run_case(enum step step, enum blow blow) {
+    world_begin(&world);
+    if (routes[step] != NULL) {
+        routes[step]();
+    }
+    world.at = step;
+    world.blow = blow;
+    world_run(&world);
+    cr_expect(world.struck, "the blow \"%s\" found no \"%s\": %s", blow_names[blow],
+              host_steps[step].name, buf_text(&world.story));
+    if (getenv("FLEET_SHOW") != NULL) {
+        fprintf(stderr, "%-14s %-10s %-15s %-18s %s\n    %s\n    %s\n", host_steps[step].name,
+                blow_names[blow], world.ends > 0 ? host_state_name(world.end) : "-", world.reason,
+                world.message, buf_text(&world.story), buf_text(&world.machine.trace));
+    }
+    world_end(&world);
+}
+
+static int steps[STEP_COUNT];
+
+ParameterizedTestParameters(faults, every_step_under_every_fault) {
+    for (int i = 0; i < STEP_COUNT; i++) {
+        steps[i] = i;
+    }
+    return cr_make_param_array(int, steps, STEP_COUNT);
+}
+
+ParameterizedTest(int *step, faults, every_step_under_every_fault) {
+    for (int blow = BLOW_FAIL; blow < BLOW_COUNT; blow++) {
+        if (applies((enum step) * step, (enum blow)blow)) {
+            run_case((enum step) * step, (enum blow)blow);
+        }
+    }
+}
