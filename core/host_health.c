@@ -114,10 +114,13 @@ static void on_units(int err, const struct target_reply *reply, const struct err
         }
     }
     struct health_units answer = {.items = units, .count = count, .error = err != 0 ? error : NULL};
-    if (ask->units != NULL) {
-        ask->units(&answer, ask->arg);
-    }
+    /* Gone first: a verdict may end the step, which drops all questions. */
+    health_units_done done = ask->units;
+    void *done_arg = ask->arg;
     ask_free(ask);
+    if (done != NULL) {
+        done(&answer, done_arg);
+    }
     for (size_t i = 0; i < count; i++) {
         free(lines[i]);
     }
@@ -158,10 +161,12 @@ static void on_command(int err, const struct target_reply *reply, const struct e
     struct health_command answer = {.status = (int)target_reply_number(reply, "rc", -1),
                                     .output = buf_text(&output),
                                     .error = err != 0 ? error : NULL};
-    if (ask->command != NULL) {
-        ask->command(&answer, ask->arg);
-    }
+    health_command_done done = ask->command;
+    void *done_arg = ask->arg;
     ask_free(ask);
+    if (done != NULL) {
+        done(&answer, done_arg);
+    }
     buf_free(&output);
 }
 
@@ -226,7 +231,7 @@ static void on_unhealthy(const struct error *error, void *arg) {
     struct host *host = arg;
     host->health_ok = false;
     host->health_bad = true;
-    host->error = *error;
+    host->health_error = *error;
     host_drive(host);
 }
 
@@ -249,7 +254,18 @@ void host_health_start(struct host *host, bool over_time) {
                                .over_time = over_time};
     host->health_ok = false;
     host->health_bad = false;
+    host->health_losses = host->losses;
     host->health = health_start(&env, &plan, &handlers, host);
+}
+
+bool host_health_look(struct host *host) {
+    if (host->health_bad && host->health_losses != host->losses && host_try_again(host)) {
+        host_health_stop(host);
+    }
+    if (host->health == NULL && !host->health_ok && !host->health_bad) {
+        host_health_start(host, false);
+    }
+    return host->health_ok || host->health_bad;
 }
 
 void host_health_stop(struct host *host) {

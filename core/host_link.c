@@ -7,6 +7,7 @@
 #include "core/host_internal.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/xalloc.h"
@@ -26,8 +27,9 @@ static void end_opening(struct link *link) {
 }
 
 static void on_ready(const char *address, void *arg) {
-    struct link *link = arg;
-    struct host *host = link->host;
+    struct tie *tie = arg;
+    struct link *link = tie->link;
+    struct host *host = tie->host;
     end_opening(link);
     link->state = LINK_UP;
     link->failed = false;
@@ -45,23 +47,25 @@ static void on_ready(const char *address, void *arg) {
 }
 
 static void on_lost(const struct error *error, void *arg) {
-    struct link *link = arg;
+    struct tie *tie = arg;
+    struct link *link = tie->link;
     link->error = *error;
     link->failed = true;
     link_close(link);
-    host_drive(link->host);
+    host_drive(tie->host);
 }
 
 static void on_closed(void *arg) {
-    struct link *link = arg;
-    struct host *host = link->host;
+    struct tie *tie = arg;
+    struct host *host = tie->host;
+    free(tie);
     host->open_handles--;
     host_drive(host);
 }
 
 static void on_notice(const char *text, void *arg) {
-    struct link *link = arg;
-    host_log(link->host, "ssh", text, strlen(text));
+    struct tie *tie = arg;
+    host_log(tie->host, "ssh", text, strlen(text));
 }
 
 void link_open(struct link *link) {
@@ -75,13 +79,16 @@ void link_open(struct link *link) {
     link->state = LINK_OPENING;
     link->failed = false;
     host->open_handles++;
-    link->conn = transport_open(host->env.transport, host->plan.spec, &handlers, link);
+    link->tie = xmalloc(sizeof(*link->tie));
+    *link->tie = (struct tie){.host = host, .link = link};
+    link->conn = transport_open(host->env.transport, host->plan.spec, &handlers, link->tie);
 }
 
 void link_close(struct link *link) {
     struct host *host = link->host;
     end_opening(link);
     if (link == &host->link) {
+        host->losses++;
         if (host->health != NULL) {
             health_set_conn(host->health, NULL);
         }
@@ -98,6 +105,9 @@ void link_close(struct link *link) {
         if (host_steps[host->step].needs_link) {
             host->op_started = false;
             host->op_done = false;
+            /* What the step was waiting for can wait: the next connection can't. */
+            uv_timer_stop(&host->pause);
+            host->pausing = false;
         }
     }
     if (link->shell != NULL) {
@@ -107,9 +117,21 @@ void link_close(struct link *link) {
     if (link->conn != NULL) {
         struct conn *conn = link->conn;
         link->conn = NULL;
+        link->tie->link = NULL;
+        link->tie = NULL;
         conn_close(conn);
     }
     link->state = LINK_DOWN;
+}
+
+void link_take_fresh(struct host *host) {
+    link_close(&host->link);
+    host->link = host->fresh;
+    host->link.tie->link = &host->link;
+    host->link.failed = false;
+    host->link_tries = 0;
+    host->link_deadline_ms = 0;
+    link_init(&host->fresh, host);
 }
 
 /* When to stop trying to reach a host that was reached before. */
