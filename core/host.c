@@ -11,11 +11,11 @@
  *     ├─► commit_now ─► end (boot)          (rollback: false goes on to guard_start)
  *     ▼
  *   guard_start ─► activate ─► confirm ─► probe ─► await_commit ─► commit ─► verify ─► end
- *                     │           │         │ └─► leave ─► end (test)  │
- *                     └───────────┴─────────┴──────────┬───────────────┘
+ *                     │           │         │ └─► leave ─► end (test)  │        │
+ *                     └───────────┴─────────┴──────────┬───────────────┴────────┘
  *                                                      ▼
  *   await_rollback ─► abort ─► revert ─► verify_back ─► probe_back ─► end
- *        └─► leave ─► end (on_failure: leave)
+ *        └─► leave ─► end (on_failure: leave; a guard that goes back already: abort)
  *
  *   anything ─► fail ─► end ─► hold ─► unlock ─► close ─► closed
  *                               │ └─► reprobe ─► hold     (bake)
@@ -40,7 +40,9 @@
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
 
-#define HOST_RESTARTS    5  /* of one step before the activation, after lost connections */
+#define HOST_RESTARTS    5 /* of one step before the activation, after lost connections */
+#define HOST_RETRIES     5 /* of one step, after scripts that failed */
+#define RETRY_MS         1000u
 #define HOST_STEP_BUDGET 32 /* steps in one turn, so that one host can't starve the others */
 
 /* ---- deadlines of the steps ---- */
@@ -65,6 +67,13 @@ static uint64_t after_activation(const struct host *host) {
     return policy->activate_timeout_ms + policy->confirm_timeout_ms + 60u * 1000u;
 }
 
+/* Long enough for the patience of link_ensure, so that not a short step but the guard's deadline
+ * decides how long an unreachable host is waited for. */
+static uint64_t after_guarded(const struct host *host) {
+    const struct inv_host_policy *policy = &host->plan.inv->policy;
+    return policy->activate_timeout_ms * 2 + policy->confirm_timeout_ms + 120u * 1000u;
+}
+
 static uint64_t after_confirm(const struct host *host) {
     return host->plan.inv->policy.confirm_timeout_ms + 10u * 1000u;
 }
@@ -79,11 +88,6 @@ static uint64_t after_commit(const struct host *host) {
     return host->plan.inv->policy.activate_timeout_ms + 120u * 1000u;
 }
 
-static uint64_t after_revert(const struct host *host) {
-    const struct inv_host_policy *policy = &host->plan.inv->policy;
-    return policy->activate_timeout_ms * 2 + policy->confirm_timeout_ms + 120u * 1000u;
-}
-
 static uint64_t after_copy(const struct host *host) {
     (void)host;
     return 24u * 3600u * 1000u; /* the copy has its own deadline for standing still */
@@ -91,7 +95,7 @@ static uint64_t after_copy(const struct host *host) {
 
 static uint64_t after_unlock(const struct host *host) {
     (void)host;
-    return 10u * 1000u;
+    return 6u * 1000u; /* less than what a run that leaves has left */
 }
 
 #define TO(step) (UINT64_C(1) << (STEP_##step))
@@ -117,14 +121,14 @@ const struct step_def host_steps[STEP_COUNT] = {
                    TO(ROOT) | TO(FAIL)},
     [STEP_ROOT] = {"root", HOST_STAGING, step_root, after_minute, STEP_FAIL, true,
                    TO(AWAIT_ACTIVATE) | TO(DRY_RUN) | TO(END) | TO(FAIL)},
-    [STEP_DRY_RUN] = {"dry_run", HOST_STAGED, step_dry_run, after_activation, STEP_FAIL, true,
+    [STEP_DRY_RUN] = {"dry_run", HOST_STAGING, step_dry_run, after_activation, STEP_FAIL, true,
                       TO(END) | TO(FAIL)},
     [STEP_AWAIT_ACTIVATE] = {"await_activate", HOST_STAGED, step_await_activate, NULL, STEP_FAIL,
                              false, TO(GUARD_START) | TO(COMMIT_NOW) | TO(FAIL)},
     [STEP_COMMIT_NOW] = {"commit_now", HOST_COMMITTING, step_commit_now, after_commit, STEP_FAIL,
                          true, TO(GUARD_START) | TO(END) | TO(FAIL)},
-    [STEP_GUARD_START] = {"guard_start", HOST_ACTIVATING, step_guard_start, after_minute, STEP_FAIL,
-                          true, TO(ACTIVATE) | TO(FAIL)},
+    [STEP_GUARD_START] = {"guard_start", HOST_ACTIVATING, step_guard_start, after_guarded,
+                          STEP_FAIL, true, TO(ACTIVATE) | TO(FAIL)},
     [STEP_ACTIVATE] = {"activate", HOST_ACTIVATING, step_activate, after_activation,
                        STEP_AWAIT_ROLLBACK, true,
                        TO(CONFIRM) | TO(END) | TO(FAIL) | TO(AWAIT_ROLLBACK)},
@@ -136,20 +140,20 @@ const struct step_def host_steps[STEP_COUNT] = {
                            STEP_AWAIT_ROLLBACK, true, TO(COMMIT) | TO(AWAIT_ROLLBACK)},
     [STEP_COMMIT] = {"commit", HOST_COMMITTING, step_commit, after_commit, STEP_AWAIT_ROLLBACK,
                      true, TO(VERIFY) | TO(AWAIT_ROLLBACK)},
-    [STEP_VERIFY] = {"verify", HOST_COMMITTING, step_verify, after_minute, STEP_FAIL, true,
+    [STEP_VERIFY] = {"verify", HOST_COMMITTING, step_verify, after_guarded, STEP_FAIL, true,
                      TO(END) | TO(FAIL) | TO(AWAIT_ROLLBACK)},
     [STEP_AWAIT_ROLLBACK] = {"await_rollback", HOST_STATE_COUNT, step_await_rollback, NULL,
                              STEP_FAIL, false, TO(ABORT) | TO(LEAVE) | TO(END) | TO(FAIL)},
-    [STEP_ABORT] = {"abort", HOST_ROLLING_BACK, step_abort, after_revert, STEP_FAIL, true,
+    [STEP_ABORT] = {"abort", HOST_ROLLING_BACK, step_abort, after_guarded, STEP_FAIL, true,
                     TO(REVERT) | TO(FAIL)},
-    [STEP_REVERT] = {"revert", HOST_ROLLING_BACK, step_revert, after_revert, STEP_FAIL, true,
+    [STEP_REVERT] = {"revert", HOST_ROLLING_BACK, step_revert, after_guarded, STEP_FAIL, true,
                      TO(VERIFY_BACK) | TO(FAIL)},
-    [STEP_VERIFY_BACK] = {"verify_back", HOST_ROLLING_BACK, step_verify_back, after_commit,
+    [STEP_VERIFY_BACK] = {"verify_back", HOST_ROLLING_BACK, step_verify_back, after_guarded,
                           STEP_FAIL, true, TO(PROBE_BACK) | TO(END) | TO(FAIL)},
     [STEP_PROBE_BACK] = {"probe_back", HOST_ROLLING_BACK, step_probe_back, after_minute, STEP_END,
                          true, TO(END)},
-    [STEP_LEAVE] = {"leave", HOST_STATE_COUNT, step_leave, after_minute, STEP_FAIL, true,
-                    TO(END) | TO(FAIL)},
+    [STEP_LEAVE] = {"leave", HOST_STATE_COUNT, step_leave, after_guarded, STEP_FAIL, true,
+                    TO(END) | TO(AWAIT_ROLLBACK) | TO(ABORT) | TO(FAIL)},
     [STEP_FAIL] = {"fail", HOST_STATE_COUNT, step_fail, after_minute, STEP_END, false, TO(END)},
     [STEP_END] = {"end", HOST_STATE_COUNT, step_end, after_minute, STEP_HOLD, false, TO(HOLD)},
     [STEP_HOLD] = {"hold", HOST_STATE_COUNT, step_hold, NULL, STEP_UNLOCK, false,
@@ -281,6 +285,16 @@ void host_publish(struct host *host, enum host_state to, const char *reason, con
     host->sink.event(event, host->sink.arg);
 }
 
+bool host_try_again(struct host *host) {
+    if (host->retries >= HOST_RETRIES) {
+        return false;
+    }
+    host->retries++;
+    host->op_started = false;
+    host_pause(host, RETRY_MS);
+    return true;
+}
+
 /* ---- timers ---- */
 
 static void on_timer(uv_timer_t *timer) {
@@ -334,16 +348,20 @@ static enum host_state public_state(const struct host *host, enum step step) {
     return state;
 }
 
+void host_reopen_shell(struct host *host) {
+    shell_close(host->link.shell);
+    host_asks_drop(host);
+    host->renewing = false;
+    host->link.shell = shell_open(host->env.loop, host->link.conn, &host->plan.elevation);
+}
+
 /* Leaves whatever the old step had under way. An answer that is still to come would be taken for
  * the next operation's, so the shell goes; the next operation opens another on the same
  * connection. */
 static void drop_operation(struct host *host) {
     if (host_steps[host->step].needs_link && host->op_started && !host->op_done &&
         host->link.shell != NULL) {
-        shell_close(host->link.shell);
-        host_asks_drop(host);
-        host->renewing = false;
-        host->link.shell = shell_open(host->env.loop, host->link.conn, &host->plan.elevation);
+        host_reopen_shell(host);
     }
     host->op_started = false;
     host->op_done = false;
@@ -362,6 +380,8 @@ static void move(struct host *host, enum step next) {
     host->timed_out = false;
     host->wanted = false;
     host->restarts = 0;
+    host->retries = 0;
+    host->gone_looks = 0;
     host->step = next;
     const struct step_def *step = &host_steps[next];
     if (step->timeout_ms != NULL) {
@@ -404,6 +424,12 @@ static bool restart_after_loss(struct host *host) {
 
 static enum step_result run_step(struct host *host) {
     const struct step_def *step = &host_steps[host->step];
+    if (host->timed_out && step->needs_link && host->link.state != LINK_UP &&
+        host->link.error.code != 0 && host->connects > 0) {
+        return host_failf(host, FLEET_ERR_LOST, "connection-lost",
+                          "the connection was lost and the host could not be reached again: %.700s",
+                          host->link.error.message);
+    }
     if (host->timed_out) {
         return host_failf(host, FLEET_ERR_TIMEOUT, "timeout",
                           "no end of \"%s\" within its time; see `fleet show %s %s`", step->name,
@@ -494,6 +520,9 @@ void host_desired(struct host *host, const char *path, const struct host_source 
 }
 
 void host_end(struct host *host, enum host_state state, const struct error *error) {
+    if (host->step >= STEP_COMMIT_NOW) {
+        return; /* it is under way, or has an end of its own */
+    }
     host->ended = true;
     host->ended_error = *error;
     host->end = state;
@@ -512,6 +541,9 @@ void host_leave(struct host *host) {
 }
 
 void host_take_back(struct host *host) {
+    if (host->state != HOST_HEALTHY) {
+        return;
+    }
     host->going_back = true;
     host_drive(host);
 }
@@ -550,6 +582,7 @@ void host_free(struct host *host) {
     free(host->current);
     free(host->booted);
     free(host->profile);
+    free(host->profile_before);
     free(host->nix_store);
     free(host->boot_id);
     free(host->old);

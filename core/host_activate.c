@@ -41,26 +41,57 @@ static struct target_activation activation(const struct host *host) {
 
 /* ---- commit at once: --action boot, rollback: false ---- */
 
+/* The host's lock is not ours any more. */
+static enum step_result lock_is_gone(struct host *host) {
+    return host_failf(host, FLEET_ERR_LOCKED, "lock-lost",
+                      "the lock is gone: the host was restarted, or another run took it over while "
+                      "this one was away; nothing was activated");
+}
+
+static enum step_result host_is_busy(struct host *host) {
+    return host_failf(host, FLEET_ERR_LOCKED, "locked",
+                      "another activation runs there (a guard, nixos-rebuild, or "
+                      "switch-to-configuration itself); nothing was activated. Try again when "
+                      "it has ended");
+}
+
+static enum step_result not_committed_now(struct host *host, int64_t rc) {
+    if (host_says(host->reply, "guard", "lock-lost")) {
+        return lock_is_gone(host);
+    }
+    if (host_says(host->reply, "guard", "busy")) {
+        return host_is_busy(host);
+    }
+    const char *line;
+    const char *last = "";
+    for (size_t i = 0; (line = target_reply_nth(host->reply, "log", i)) != NULL; i++) {
+        host_log(host, "commit", line, strlen(line));
+        last = line[0] != '\0' ? line : last;
+    }
+    return host_failf(host, FLEET_ERR_REMOTE, "commit-failed",
+                      "writing the profile or the boot default ended with %lld; the old ones were "
+                      "put back%s%.500s",
+                      (long long)rc, last[0] != '\0' ? ": " : "", last);
+}
+
 enum step_result step_commit_now(struct host *host) {
     if (host_op_begin(host)) {
         struct target_env env = host_target_env(host);
         struct target_activation what = activation(host);
         target_commit_now(host->link.shell, &env, &what, host_on_reply, host);
+        host->in_doubt = true;
         return STEP_AGAIN;
     }
     if (!host->op_done) {
         return STEP_AGAIN;
     }
+    host->in_doubt = false;
     if (host->op_err != 0) {
         return host_fail(host, &host->op_error);
     }
     int64_t rc = target_reply_number(host->reply, "rc", -1);
     if (rc != 0) {
-        return host_failf(
-            host, FLEET_ERR_REMOTE, "commit-failed",
-            "writing the profile or the boot default ended with %lld; the old ones were "
-            "put back",
-            (long long)rc);
+        return not_committed_now(host, rc);
     }
     host->generation = target_reply_number(host->reply, "generation", host->generation);
     if (host->plan.run->action == ACTION_BOOT) {
@@ -77,17 +108,14 @@ enum step_result step_commit_now(struct host *host) {
 /* What the guard's start answered, when it didn't start. */
 static enum step_result not_started(struct host *host) {
     const struct target_reply *reply = host->reply;
-    host->guard_deadline_ms = 0;
     if (host_says(reply, "guard", "lock-lost")) {
-        return host_failf(host, FLEET_ERR_LOCKED, "lock-lost",
-                          "another run took the lock over while this one was away; nothing was "
-                          "activated");
+        return lock_is_gone(host);
     }
     if (host_says(reply, "guard", "busy")) {
-        return host_failf(host, FLEET_ERR_LOCKED, "locked",
-                          "another activation runs there (a guard, nixos-rebuild, or "
-                          "switch-to-configuration itself); nothing was activated. Try again when "
-                          "it has ended");
+        return host_is_busy(host);
+    }
+    if (host_says(reply, "guard", "unfinished")) {
+        return host_unfinished(host);
     }
     if (host_says(reply, "guard", "stopping")) {
         return host_failf(host, FLEET_ERR_REMOTE, "shutting-down",
@@ -103,29 +131,106 @@ static enum step_result not_started(struct host *host) {
                       "the guard could not be started: %.300s", host->op_error.message);
 }
 
-enum step_result step_guard_start(struct host *host) {
+/* Sends the start. What its answer would say is filled in as far as it is known, in case that the
+ * answer is lost. */
+static void send_start(struct host *host) {
+    const struct inv_host_policy *policy = &host->plan.inv->policy;
+    struct target_env env = host_target_env(host);
+    struct target_activation what = activation(host);
+    if (host->going_back) {
+        what.path = host->old;
+        what.to_generation = host->old_generation;
+    } else {
+        bool runs_it = host_same(host->current, host->desired);
+        host_set_string(&host->old, runs_it ? host->profile : host->current);
+        host->old_generation = host->generation;
+    }
+    host->state_line[0] = '\0';
+    host->log_offset = 0;
+    host->repair_tries = 0;
+    host->guard = (struct guard_state){.phase = GUARD_NONE, .rc = -1};
+    host->guard_deadline_ms =
+        host_now(host) + policy->activate_timeout_ms + policy->confirm_timeout_ms;
+    host->guard_sent = true;
+    target_guard_start(host->link.shell, &env, &what, host_on_reply, host);
+}
+
+/* Nothing runs there that was started here. */
+static enum step_result start_refused(struct host *host) {
+    host->guard_sent = false;
+    host->guard_look = false;
+    host->guard_deadline_ms = 0;
+    return STEP_FAILED;
+}
+
+/* A start whose answer was lost, or that failed half-way, may have gone through: its guard is found
+ * by the nonce. A record is ours too, as there was none and the lock is held: then the host was
+ * restarted meanwhile. */
+static enum step_result look_for_guard(struct host *host) {
     if (host_op_begin(host)) {
-        const struct inv_host_policy *policy = &host->plan.inv->policy;
-        struct target_env env = host_target_env(host);
-        struct target_activation what = activation(host);
-        if (host->going_back) {
-            what.path = host->old;
-            what.to_generation = host->old_generation;
-        }
-        host->state_line[0] = '\0';
-        host->log_offset = 0;
-        host->guard = (struct guard_state){.phase = GUARD_NONE, .rc = -1};
-        host->guard_deadline_ms =
-            host_now(host) + policy->activate_timeout_ms + policy->confirm_timeout_ms;
-        target_guard_start(host->link.shell, &env, &what, host_on_reply, host);
+        target_guard_poll(host->link.shell, host->nonce, "", 0, 0, host_on_reply, host);
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err != 0) {
+        return host_try_again(host) ? STEP_AGAIN : host_fail(host, &host->op_error);
+    }
+    const char *state = target_reply_get(host->reply, "state");
+    bool found = (state != NULL && state[0] != '\0') || host_says(host->reply, "record", "yes") ||
+                 host_says(host->reply, "alive", "yes");
+    host->guard_look = false;
+    if (found) {
+        host->guard_sent = false;
+        return host_go(host, STEP_ACTIVATE);
+    }
+    if (host->start_failed) {
+        return start_refused(host);
+    }
+    host->guard_sent = false;
+    host->op_started = false;
+    host_poke(host);
+    return STEP_AGAIN;
+}
+
+/* Takes in the answer of a start that was not "started". */
+static enum step_result start_failed(struct host *host) {
+    const char *word = target_reply_get(host->reply, "guard");
+    bool raced = host_same(word, "busy") && host->restarts > 0;
+    not_started(host);
+    if (word != NULL && !raced) {
+        return start_refused(host);
+    }
+    host->start_failed = true;
+    host->guard_look = true;
+    host->op_started = false;
+    host_poke(host);
+    return STEP_AGAIN;
+}
+
+enum step_result step_guard_start(struct host *host) {
+    if (host->pausing) {
+        return STEP_AGAIN;
+    }
+    if (!host->op_started && host->guard_sent) {
+        host->guard_look = true;
+    }
+    if (host->guard_look) {
+        return look_for_guard(host);
+    }
+    if (host_op_begin(host)) {
+        host->start_failed = false;
+        send_start(host);
         return STEP_AGAIN;
     }
     if (!host->op_done) {
         return STEP_AGAIN;
     }
     if (!host_says(host->reply, "guard", "started")) {
-        return not_started(host);
+        return start_failed(host);
     }
+    host->guard_sent = false;
     if (!host->going_back) {
         host_set_string(&host->old, target_reply_get(host->reply, "old"));
         host->old_generation = target_reply_number(host->reply, "generation", 0);
@@ -205,6 +310,13 @@ static enum step_result activation_failed(struct host *host) {
 /* Nothing was activated and nothing needs undoing. */
 static enum step_result activation_inert(struct host *host) {
     host->guard_deadline_ms = 0;
+    if (host->going_back) {
+        host_failf(host, FLEET_ERR_REMOTE, "activation-failed",
+                   "the old system could not be activated (switch-to-configuration ended with %d)",
+                   host->guard.rc);
+        host->verdict = host->error;
+        return host_go(host, STEP_FAIL);
+    }
     if (host->guard.rc == 100) {
         host_set_end(
             host, HOST_REBOOT_REQUIRED,
@@ -218,12 +330,28 @@ static enum step_result activation_inert(struct host *host) {
     return host_go(host, STEP_FAIL);
 }
 
+/* True when the guard has gone without a last word. Its state was read a moment before its unit
+ * was asked for, so only the second look in a row counts. */
+static bool guard_is_gone(struct host *host) {
+    if (!host_says(host->reply, "alive", "no")) {
+        host->gone_looks = 0;
+        return false;
+    }
+    return ++host->gone_looks > 1;
+}
+
+static enum step_result guard_has_gone(struct host *host) {
+    return host_failf(host, FLEET_ERR_REMOTE, "guard-gone",
+                      "the guard is gone: the host was restarted (power cut?), or somebody ended "
+                      "fleet-guard.service");
+}
+
 enum step_result step_activate(struct host *host) {
-    if (!poll_guard(host, &host->link)) {
+    if (host->pausing || !poll_guard(host, &host->link)) {
         return STEP_AGAIN;
     }
     if (host->op_err != 0) {
-        return host_fail(host, &host->op_error);
+        return host_try_again(host) ? STEP_AGAIN : host_fail(host, &host->op_error);
     }
     switch (host->guard.phase) {
     case GUARD_ACTIVE:
@@ -248,11 +376,8 @@ enum step_result step_activate(struct host *host) {
     case GUARD_COMMITTING:
         break;
     }
-    if (host_says(host->reply, "alive", "no") && host->guard.phase == GUARD_NONE) {
-        return host_failf(
-            host, FLEET_ERR_REMOTE, "guard-gone",
-            "the guard is gone: the host was restarted in mid-activation, or somebody "
-            "stopped fleet-guard.service");
+    if (guard_is_gone(host)) {
+        return guard_has_gone(host);
     }
     host_poke(host);
     return STEP_AGAIN;
@@ -265,17 +390,6 @@ static bool guard_gave_up(const struct host *host) {
            host->guard.phase == GUARD_REVERT_FAILED;
 }
 
-static void swap_links(struct host *host) {
-    struct link old = host->link;
-    link_close(&host->link);
-    (void)old;
-    host->link.conn = host->fresh.conn;
-    host->link.shell = host->fresh.shell;
-    host->link.state = host->fresh.state;
-    memcpy(host->link.address, host->fresh.address, sizeof(host->link.address));
-    link_init(&host->fresh, host);
-}
-
 static void schedule_renewal(struct host *host) {
     uint64_t confirm = host->plan.inv->policy.confirm_timeout_ms;
     host->renew_at_ms = host_now(host) + confirm / 3;
@@ -283,6 +397,13 @@ static void schedule_renewal(struct host *host) {
     if (deadline > host->guard_deadline_ms) {
         host->guard_deadline_ms = deadline;
     }
+}
+
+/* Nothing is committed under somebody else's lock; an abort may always be sent. */
+static enum step_result lock_was_lost(struct host *host) {
+    return host_failf(host, FLEET_ERR_LOCKED, "lock-lost",
+                      "another run took the lock over while this one was away; the new system was "
+                      "not committed");
 }
 
 /* New TCP, new key exchange, new authentication: an old connection proves nothing. */
@@ -297,10 +418,16 @@ enum step_result step_confirm(struct host *host) {
             if (guard_gave_up(host)) {
                 return activation_failed(host);
             }
+            if (host->lock_lost) {
+                return lock_was_lost(host);
+            }
             if (host->guard.phase == GUARD_ACTIVE) {
-                swap_links(host);
+                link_take_fresh(host);
                 schedule_renewal(host);
                 return host_go(host, STEP_PROBE);
+            }
+            if (guard_is_gone(host)) {
+                return guard_has_gone(host);
             }
         }
         link_close(&host->fresh);
@@ -325,7 +452,7 @@ enum step_result step_confirm(struct host *host) {
         return STEP_AGAIN;
     }
     if (host->fresh.state == LINK_UP && host->unguarded) {
-        swap_links(host);
+        link_take_fresh(host);
         return host_go(host, STEP_PROBE);
     }
     if (host->fresh.state == LINK_UP && host_op_begin(host)) {
@@ -338,20 +465,13 @@ enum step_result step_confirm(struct host *host) {
 
 /* ---- probing ---- */
 
-/* Nothing is committed under somebody else's lock; an abort may always be sent. */
-static enum step_result lock_was_lost(struct host *host) {
-    return host_failf(host, FLEET_ERR_LOCKED, "lock-lost",
-                      "another run took the lock over while this one was away; the new system was "
-                      "not committed");
-}
-
 /* Renews the guard's deadline (and the lock) at a third of it. FAILED when the guard has gone back
  * by itself; otherwise AGAIN. */
 static enum step_result renew(struct host *host) {
     if (host->op_started && host->op_done) {
         host->op_started = false;
         if (host->op_err != 0) {
-            return host_fail(host, &host->op_error);
+            return host_try_again(host) ? STEP_AGAIN : host_fail(host, &host->op_error);
         }
         host_take_guard(host);
         if (guard_gave_up(host)) {
@@ -361,16 +481,25 @@ static enum step_result renew(struct host *host) {
             return lock_was_lost(host);
         }
         if (host->guard.phase != GUARD_ACTIVE) {
-            return host_failf(
-                host, FLEET_ERR_REMOTE, "guard-gone",
-                "the guard is gone: the host was restarted while it was probed (power "
-                "cut?), or somebody stopped fleet-guard.service");
+            return guard_has_gone(host);
         }
+        host->retries = 0;
         schedule_renewal(host);
     }
     uint64_t now = host_now(host);
+    if (host->pausing && host->retries > 0) {
+        return STEP_AGAIN;
+    }
+    if (host->op_started && now >= host->renew_until_ms) {
+        link_close(&host->link); /* dead, or blocked: there is time for another one */
+        host_poke(host);
+        return STEP_AGAIN;
+    }
     if (!host->op_started && now >= host->renew_at_ms && host_op_begin(host)) {
         struct target_lock lock = host_target_lock(host);
+        uint64_t third = host->plan.inv->policy.confirm_timeout_ms / 3;
+        host->renew_until_ms = now + third;
+        host_pause(host, third);
         target_guard_request(host->link.shell, TARGET_RENEW, host->nonce, &lock, host_on_reply,
                              host);
     } else if (!host->op_started && !host->pausing) {
@@ -384,8 +513,7 @@ enum step_result step_probe(struct host *host) {
         host_health_start(host, true);
     }
     if (host->health_bad) {
-        struct error why = host->error;
-        return host_fail(host, &why);
+        return host_fail(host, &host->health_error);
     }
     if (!host->unguarded && renew(host) == STEP_FAILED) {
         return STEP_FAILED;
@@ -405,8 +533,7 @@ enum step_result step_await_commit(struct host *host) {
     /* A host on its way back was granted the whole of it. */
     bool granted = host->going_back || host_granted(host, ACT_COMMIT);
     if (host->health_bad) {
-        struct error why = host->error;
-        return host_fail(host, &why);
+        return host_fail(host, &host->health_error);
     }
     if (granted && !host->op_started) {
         return host_go(host, STEP_COMMIT);
@@ -414,9 +541,19 @@ enum step_result step_await_commit(struct host *host) {
     return renew(host);
 }
 
+static enum step_result commit_failed(struct host *host) {
+    return host_failf(host, FLEET_ERR_REMOTE, "commit-failed",
+                      "the profile or the boot default could not be written (is /boot full?); the "
+                      "old ones are put back");
+}
+
 enum step_result step_commit(struct host *host) {
+    if (host->pausing) {
+        return STEP_AGAIN;
+    }
     if (host->guard.phase == GUARD_ACTIVE && host_op_begin(host)) {
         struct target_lock lock = host_target_lock(host);
+        host->commit_sent = true;
         target_guard_request(host->link.shell, TARGET_COMMIT, host->nonce, &lock, host_on_reply,
                              host);
         host->state_line[0] = '\0';
@@ -426,7 +563,7 @@ enum step_result step_commit(struct host *host) {
         return STEP_AGAIN;
     }
     if (host->op_err != 0) {
-        return host_fail(host, &host->op_error);
+        return host_try_again(host) ? STEP_AGAIN : host_fail(host, &host->op_error);
     }
     if (host->guard.phase == GUARD_COMMITTED) {
         return host_go(host, STEP_VERIFY);
@@ -435,10 +572,8 @@ enum step_result step_commit(struct host *host) {
         return lock_was_lost(host);
     }
     if (guard_gave_up(host)) {
-        return host_failf(
-            host, FLEET_ERR_REMOTE, "commit-failed",
-            "the profile or the boot default could not be written (is /boot full?); the "
-            "old ones were put back");
+        return strcmp(host->guard.why, "commit-failed") == 0 ? commit_failed(host)
+                                                             : activation_failed(host);
     }
     if (host_says(host->reply, "alive", "no")) {
         return host_go(host, STEP_VERIFY); /* the host itself says below what became of it */
@@ -452,39 +587,22 @@ enum step_result step_commit(struct host *host) {
 
 /* The host's own word, after the window has closed. */
 enum step_result step_verify(struct host *host) {
-    if (host->pausing) {
-        return STEP_AGAIN;
-    }
-    if (host_op_begin(host)) {
-        struct target_env env = host_target_env(host);
-        target_inspect(host->link.shell, &env, host->desired, host_on_reply, host);
-        return STEP_AGAIN;
-    }
-    if (!host->op_done) {
-        return STEP_AGAIN;
-    }
-    if (host->op_err != 0) {
-        return host_fail(host, &host->op_error);
+    enum step_result settled = host_settled(host);
+    if (settled != STEP_DONE) {
+        return settled;
     }
     const struct target_reply *reply = host->reply;
     const char *want = host->going_back ? host->old : host->desired;
-    if (host_says(reply, "guard_alive", "yes")) {
-        host->op_started = false;
-        host_pause(host, 200);
-        return STEP_AGAIN;
-    }
+    const char *current = target_reply_get(reply, "current");
+    const char *profile = target_reply_get(reply, "profile");
     host->guard_deadline_ms = 0;
-    bool right = host_same(target_reply_get(reply, "current"), want) &&
-                 host_same(target_reply_get(reply, "profile"), want) &&
-                 host_says(reply, "guard_record", "no");
-    if (!right) {
-        const char *current = target_reply_get(reply, "current");
-        const char *profile = target_reply_get(reply, "profile");
-        return host_failf(
-            host, FLEET_ERR_REMOTE, "not-committed",
-            "after the commit the host runs %s and its profile is %s, where both should "
-            "be %s: look at fleet-guard.service there",
-            current != NULL ? current : "?", profile != NULL ? profile : "?", want);
+    if (!host_same(current, want) || !host_same(profile, want)) {
+        /* How it came to that, and what it is by now, is the way back's to find out. */
+        error_set(&host->verdict, FLEET_ERR_REMOTE, "not-committed",
+                  "after the commit the host runs %s and its profile is %s, where both should be "
+                  "%s: it was restarted, or the guard went back",
+                  current != NULL ? current : "?", profile != NULL ? profile : "?", want);
+        return host_go(host, STEP_AWAIT_ROLLBACK);
     }
     host_set_string(&host->current, want);
     host_set_string(&host->profile, want);

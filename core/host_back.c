@@ -11,7 +11,8 @@
 
 #include "core/base/xalloc.h"
 
-#define POLL_WAIT_MS 5000u
+#define POLL_WAIT_MS  5000u
+#define POLL_AGAIN_MS 300u
 
 enum step_result step_await_rollback(struct host *host) {
     host_health_stop(host);
@@ -24,18 +25,37 @@ enum step_result step_await_rollback(struct host *host) {
     if (!host_granted(host, ACT_ROLLBACK)) {
         return STEP_AGAIN;
     }
-    if (!host->plan.inv->policy.rollback) {
+    bool armed = host->guard_deadline_ms != 0 && !host->unguarded;
+    if (!host->plan.inv->policy.rollback && !armed) {
         host_set_end(host, HOST_FAILED, "%.900s (left running: `rollback` is false for this host)",
                      host->verdict.message);
         return host_go(host, STEP_END);
     }
-    return host_go(host, host->leave ? STEP_LEAVE : STEP_ABORT);
+    bool leave = host->leave || !host->plan.inv->policy.rollback;
+    return host_go(host, leave ? STEP_LEAVE : STEP_ABORT);
 }
 
-/* A guard that goes back already, or is gone, needs no request. */
+/* Nothing can be asked of a guard that is on its way back or has ended. One that was never heard
+ * of may be at work all the same. */
+static bool may_be_asked(const struct host *host) {
+    switch (host->guard.phase) {
+    case GUARD_NONE:
+    case GUARD_ACTIVATING:
+    case GUARD_ACTIVE:
+    case GUARD_COMMITTING:
+        return true;
+    case GUARD_COMMITTED:
+    case GUARD_REVERTING:
+    case GUARD_REVERTED:
+    case GUARD_REVERT_FAILED:
+    case GUARD_INERT:
+        break;
+    }
+    return false;
+}
+
 enum step_result step_abort(struct host *host) {
-    if (host->guard.phase != GUARD_ACTIVE && host->guard.phase != GUARD_ACTIVATING &&
-        host->guard.phase != GUARD_COMMITTING) {
+    if (!may_be_asked(host)) {
         return host_go(host, STEP_REVERT);
     }
     if (host_op_begin(host)) {
@@ -51,24 +71,105 @@ enum step_result step_abort(struct host *host) {
 }
 
 enum step_result step_revert(struct host *host) {
+    if (host->pausing) {
+        return STEP_AGAIN;
+    }
+    bool over = host->guard.phase == GUARD_REVERTED || host->guard.phase == GUARD_REVERT_FAILED;
     if (host_op_begin(host)) {
+        /* After its last word there is no news to wait for, only its unit's end. */
         target_guard_poll(host->link.shell, host->nonce, host->state_line, host->log_offset,
-                          POLL_WAIT_MS, host_on_reply, host);
+                          over ? 0 : POLL_WAIT_MS, host_on_reply, host);
         return STEP_AGAIN;
     }
     if (!host->op_done) {
         return STEP_AGAIN;
     }
     if (host->op_err != 0) {
-        return host_fail(host, &host->op_error);
+        return host_try_again(host) ? STEP_AGAIN : host_fail(host, &host->op_error);
     }
     host_take_guard(host);
     if (host_says(host->reply, "alive", "no")) {
         return host_go(host, STEP_VERIFY_BACK);
     }
     host->op_started = false;
-    host_poke(host);
+    host_pause(host, over ? POLL_AGAIN_MS : 0);
     return STEP_AGAIN;
+}
+
+/* ---- the truth ---- */
+
+enum step_result host_unfinished(struct host *host) {
+    return host_failf(host, FLEET_ERR_REMOTE, "unfinished",
+                      "an activation was left half done there and could not be finished: look at "
+                      "/var/lib/fleet/guard and fleet-guard.service on the host");
+}
+
+static void begin_settling(struct host *host) {
+    struct target_env env = host_target_env(host);
+    struct target_lock lock = host_target_lock(host);
+    switch (host->settle) {
+    case SETTLE_LOOK:
+        target_inspect(host->link.shell, &env, host->desired, host_on_reply, host);
+        break;
+    case SETTLE_LOCK:
+        target_lock_take(host->link.shell, &lock, host_on_reply, host);
+        break;
+    case SETTLE_REPAIR:
+        target_repair(host->link.shell, &env, host->lock_id, host_on_reply, host);
+        break;
+    }
+}
+
+/* What follows the answer that came; LOOK again after POLL_AGAIN_MS where it is too early. */
+static enum step_result settle_on(struct host *host) {
+    enum settle was = host->settle;
+    host->op_started = false;
+    host->settle = SETTLE_LOOK;
+    if (was == SETTLE_LOOK) {
+        if (host_says(host->reply, "guard_alive", "no")) {
+            if (++host->repair_tries > HOST_REPAIRS) {
+                return host_unfinished(host);
+            }
+            host->settle = SETTLE_LOCK; /* it went with the reboot */
+            host_poke(host);
+            return STEP_AGAIN;
+        }
+    } else if (was == SETTLE_LOCK && host_says(host->reply, "lock", "ok")) {
+        host->settle = SETTLE_REPAIR;
+        host_poke(host);
+        return STEP_AGAIN;
+    }
+    host_pause(host, POLL_AGAIN_MS); /* another run that has the lock by now finishes it, too */
+    return STEP_AGAIN;
+}
+
+enum step_result host_settled(struct host *host) {
+    if (host->pausing) {
+        return STEP_AGAIN;
+    }
+    if (host_op_begin(host)) {
+        begin_settling(host);
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err != 0) {
+        return host_try_again(host) ? STEP_AGAIN : host_fail(host, &host->op_error);
+    }
+    if (host->settle == SETTLE_LOOK && host_says(host->reply, "guard_alive", "no") &&
+        host_says(host->reply, "guard_record", "no")) {
+        return STEP_DONE;
+    }
+    return settle_on(host);
+}
+
+static enum step_result boot_default_stuck(struct host *host) {
+    host_set_end(host, HOST_ROLLBACK_FAILED,
+                 "%.500s; it runs the old system again, but its boot default could not be put back "
+                 "(is /boot full?): before a reboot run bin/switch-to-configuration boot of %s",
+                 host->verdict.message, host->profile != NULL ? host->profile : "its profile");
+    return host_go(host, STEP_END);
 }
 
 /* What the host is now: the old system, the new one after all, or neither for sure. */
@@ -86,8 +187,16 @@ static enum step_result judge_back(struct host *host) {
         return host_go(host, STEP_END);
     }
     const char *old = host->old != NULL && host->old[0] != '\0' ? host->old : profile;
-    if (host_same(current, old) && !host_same(profile, host->desired)) {
-        host_set_end(host, HOST_ROLLED_BACK, "%.700s", host->verdict.message);
+    bool as_found = host_same(host->profile_before, host->desired);
+    bool said_failed = host->guard.phase == GUARD_REVERT_FAILED;
+    if (host_same(current, old) && (as_found || !host_same(profile, host->desired)) &&
+        !said_failed) {
+        if (strstr(host->state_line, " boot_rc=") != NULL) {
+            return boot_default_stuck(host);
+        }
+        host_set_end(
+            host, HOST_ROLLED_BACK, "%.700s%s", host->verdict.message,
+            as_found ? "; its profile is the new system, as it was before: a reboot runs it" : "");
         return host_go(host, STEP_PROBE_BACK);
     }
     if (host_same(current, host->desired) && host_same(profile, host->desired)) {
@@ -107,75 +216,24 @@ static enum step_result judge_back(struct host *host) {
 }
 
 enum step_result step_verify_back(struct host *host) {
-    if (host->pausing) {
-        return STEP_AGAIN;
-    }
-    if (host_op_begin(host)) {
-        struct target_env env = host_target_env(host);
-        if (host->repairing) {
-            target_repair(host->link.shell, &env, host->lock_id, host_on_reply, host);
-        } else {
-            target_inspect(host->link.shell, &env, host->desired, host_on_reply, host);
-        }
-        return STEP_AGAIN;
-    }
-    if (!host->op_done) {
-        return STEP_AGAIN;
-    }
-    if (host->op_err != 0) {
-        return host_fail(host, &host->op_error);
-    }
-    bool repaired = host->repairing;
-    host->repairing = false;
-    if (repaired) {
-        host->op_started = false;
-        host_poke(host);
-        return STEP_AGAIN;
-    }
-    if (host_says(host->reply, "guard_alive", "yes")) {
-        host->op_started = false;
-        host_pause(host, 500);
-        return STEP_AGAIN;
-    }
-    if (host_says(host->reply, "guard_record", "yes")) {
-        host->repairing = true; /* a power cut: finish what the record says, then look again */
-        host->op_started = false;
-        host_poke(host);
-        return STEP_AGAIN;
-    }
-    return judge_back(host);
+    enum step_result settled = host_settled(host);
+    return settled == STEP_DONE ? judge_back(host) : settled;
 }
 
 enum step_result step_probe_back(struct host *host) {
-    if (host->health == NULL && !host->health_ok && !host->health_bad) {
-        host_health_start(host, false);
-    }
-    if (!host->health_ok && !host->health_bad) {
+    if (!host_health_look(host)) {
         return STEP_AGAIN;
     }
     if (host->health_bad) {
         size_t length = strlen(host->end_message);
         snprintf(host->end_message + length, sizeof(host->end_message) - length,
-                 "; the old system fails its probes too: %.200s", host->error.message);
+                 "; the old system fails its probes too: %.200s", host->health_error.message);
     }
     return host_go(host, STEP_END);
 }
 
 /* Disarms the guard: the new system runs on, uncommitted. */
-enum step_result step_leave(struct host *host) {
-    host_health_stop(host);
-    if (host_op_begin(host)) {
-        struct target_lock lock = host_target_lock(host);
-        target_guard_request(host->link.shell, TARGET_LEAVE, host->nonce, &lock, host_on_reply,
-                             host);
-        return STEP_AGAIN;
-    }
-    if (!host->op_done) {
-        return STEP_AGAIN;
-    }
-    if (host->op_err != 0) {
-        return host_fail(host, &host->op_error);
-    }
+static enum step_result has_left(struct host *host) {
     host->guard_deadline_ms = 0;
     host_set_string(&host->current, host->desired);
     if (host->verdict.code != 0) {
@@ -187,6 +245,48 @@ enum step_result step_leave(struct host *host) {
                      "running and proven, not committed: a reboot brings the old system back");
     }
     return host_go(host, STEP_END);
+}
+
+/* The guard could not be disarmed: it goes back, has done so, or went with a reboot. */
+static enum step_result cannot_leave(struct host *host) {
+    if (host->verdict.code != 0) {
+        return host_go(host, STEP_ABORT);
+    }
+    error_set(&host->verdict, host->lock_lost ? FLEET_ERR_LOCKED : FLEET_ERR_REMOTE,
+              host->lock_lost ? "lock-lost" : "guard-gone",
+              host->lock_lost ? "another run took the lock over while this one was away"
+                              : "the guard went back, or the host was restarted, before the guard "
+                                "could be disarmed");
+    return host_go(host, STEP_AWAIT_ROLLBACK);
+}
+
+enum step_result step_leave(struct host *host) {
+    host_health_stop(host);
+    if (host->pausing) {
+        return STEP_AGAIN;
+    }
+    if (host_op_begin(host)) {
+        struct target_lock lock = host_target_lock(host);
+        target_guard_request(host->link.shell, TARGET_LEAVE, host->nonce, &lock, host_on_reply,
+                             host);
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err != 0) {
+        return host_try_again(host) ? STEP_AGAIN : host_fail(host, &host->op_error);
+    }
+    host_take_guard(host);
+    if (host->guard.phase == GUARD_INERT && strcmp(host->guard.why, "leave") == 0) {
+        return has_left(host);
+    }
+    if (host->guard.phase == GUARD_ACTIVE && !host->lock_lost) {
+        host->op_started = false; /* it has not seen the request yet */
+        host_pause(host, POLL_AGAIN_MS);
+        return STEP_AGAIN;
+    }
+    return cannot_leave(host);
 }
 
 /* ---- ends ---- */
@@ -204,11 +304,16 @@ enum step_result step_fail(struct host *host) {
     }
     if (host->ended) {
         end = host->end;
-    } else if (guard_may_be_armed(host)) {
-        host_set_end(host, HOST_UNKNOWN,
-                     "%.600s. Its guard goes back by itself when nobody renews it: look again with "
-                     "`fleet status %s`",
-                     host->error.message, name);
+    } else if (guard_may_be_armed(host) || host->in_doubt) {
+        const char *what = host->in_doubt || host->commit_sent
+                               ? "The commit had been asked for, so it may have become final"
+                               : "Its guard goes back by itself when nobody renews it";
+        host_set_end(host, HOST_UNKNOWN, "%.600s. %s: look again with `fleet status %s`",
+                     host->error.message, what, name);
+        return host_go(host, STEP_END);
+    } else if (host->going_back) {
+        host_set_end(host, HOST_ROLLBACK_FAILED, "%.600s; the host stays on %s",
+                     host->error.message, host->current != NULL ? host->current : "?");
         return host_go(host, STEP_END);
     } else if (host->connects == 0) {
         end = host->plan.inv->optional ? HOST_SKIPPED : HOST_UNREACHABLE;
@@ -253,10 +358,7 @@ enum step_result step_hold(struct host *host) {
 }
 
 enum step_result step_reprobe(struct host *host) {
-    if (host->health == NULL && !host->health_ok && !host->health_bad) {
-        host_health_start(host, false);
-    }
-    if (!host->health_ok && !host->health_bad) {
+    if (!host_health_look(host)) {
         return STEP_AGAIN;
     }
     bool ok = host->health_ok;
@@ -266,16 +368,32 @@ enum step_result step_reprobe(struct host *host) {
     return host_go(host, STEP_HOLD);
 }
 
+/* True when the link is up; a lost one is opened once more. */
+static bool unlock_has_link(struct host *host) {
+    bool again = host->link.state == LINK_WAITING;
+    if (again || (host->link.state == LINK_DOWN && !host->unlock_tried)) {
+        host->unlock_tried = true;
+        host->unlocking = false;
+        host->op_started = false;
+        link_open(&host->link);
+    }
+    return host->link.state == LINK_UP;
+}
+
 /* Lets go of the lock; one that can't be reached any more lapses by itself. */
 enum step_result step_unlock(struct host *host) {
     bool keep_root = host->plan.run->action == ACTION_PUSH;
-    if (!host->locked || host->link.state != LINK_UP) {
-        return host_go(host, STEP_CLOSE);
-    }
-    if (host->guard_deadline_ms != 0) {
+    if (!host->locked || host->guard_deadline_ms != 0) {
         return host_go(host, STEP_CLOSE); /* an armed guard keeps its lock until it has decided */
     }
+    if (!unlock_has_link(host)) {
+        bool coming = host->link.state == LINK_OPENING || host->link.state == LINK_WAITING;
+        return coming ? STEP_AGAIN : host_go(host, STEP_CLOSE);
+    }
     if (host_op_begin(host)) {
+        if (host->asks != NULL) {
+            host_reopen_shell(host); /* a probe's question that hangs is in the way */
+        }
         if (!keep_root) {
             target_unstage(host->link.shell, host->plan.run->run, host_on_reply, host);
             host->unlocking = true; /* the lock's release is still to come */

@@ -58,10 +58,26 @@ enum link_state {
     LINK_UP
 };
 
+struct link;
+/* What host_settled is at. */
+enum settle {
+    SETTLE_LOOK,
+    SETTLE_LOCK,
+    SETTLE_REPAIR
+};
+
+/* What a connection's callbacks hold on to: the link that it belongs to by now, as the
+ * confirmation's connection becomes the host's. */
+struct tie {
+    struct host *host;
+    struct link *link; /* NULL once closed */
+};
+
 /* A connection with its root shell. */
 struct link {
     struct host *host;
     struct conn *conn;
+    struct tie *tie;
     struct shell *shell;
     enum link_state state;
     bool failed; /* the last try failed, `error` says why */
@@ -89,6 +105,7 @@ struct host {
     bool op_started, op_done;
     bool wanted;       /* the step has asked for its grant */
     uint32_t restarts; /* of this step, after a lost connection */
+    uint32_t retries;  /* of this step, after a script that failed */
     int op_err;
     const struct target_reply *reply; /* during a drive from its callback only */
     struct error op_error;
@@ -105,11 +122,13 @@ struct host {
     uint32_t link_tries;
     uint64_t link_deadline_ms; /* reconnecting ends here; 0: not reconnecting */
     uint32_t connects;         /* connections that were authenticated */
+    uint32_t losses;           /* of the link; a look at the probes that saw one says nothing */
 
     /* What it is, and shall be. */
     char *desired;
     struct host_source source;
     char *current, *booted, *profile, *nix_store;
+    char *profile_before; /* as found before the first act */
     int64_t generation;
     char *boot_id;
     char **failed_before;
@@ -124,6 +143,8 @@ struct host {
     /* Going there. */
     char lock_id[33];
     bool locked, lock_lost;
+    bool in_doubt; /* a commit without a guard was sent and not answered */
+    bool commit_sent;
     bool unguarded; /* `rollback: false`: committed before it was activated, nothing to renew */
     uint64_t lock_wait_until_ms;
     struct copy_job *copy;
@@ -136,6 +157,12 @@ struct host {
     char *old; /* what the guard goes back to */
     int64_t old_generation;
     int64_t to_generation; /* a rollback's commit switches to it; 0: not so */
+    bool guard_sent;       /* a start was sent and its answer is not known */
+    bool guard_look;       /* asking whether it has gone through */
+    bool start_failed;     /* it answered with a failure, in `error` */
+    enum settle settle;
+    uint32_t gone_looks; /* in a row that found no guard in the middle of its work */
+    uint32_t repair_tries;
     char state_line[1024];
     struct guard_state guard;
     uint64_t log_offset;
@@ -143,11 +170,14 @@ struct host {
         guard_deadline_ms; /* by our own clock, when the guard will have gone back alone; 0: no guard */
     struct health *health;
     bool health_ok, health_bad;
+    struct error health_error; /* why it is bad */
+    uint32_t health_losses;    /* `losses` when it began */
     struct shell *probe_shell;
     bool renewing;
     uint64_t renew_at_ms;
+    uint64_t renew_until_ms; /* an answer that has not come by then is asked for anew */
     bool reprobe_wanted, reprobe_running;
-    bool repairing, unlocking;
+    bool unlocking, unlock_tried;
     struct ask *asks; /* questions of the probes that the target has not answered yet */
 };
 
@@ -172,6 +202,8 @@ enum step_result host_go(struct host *host, enum step next);
 enum step_result host_fail(struct host *host, const struct error *error);
 enum step_result host_failf(struct host *host, enum fleet_err code, const char *reason,
                             const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* After a script that failed, a few times: the step begins anew in a second. False: enough. */
+bool host_try_again(struct host *host);
 /* Sleeps for `ms`, then drives. */
 void host_pause(struct host *host, uint64_t ms);
 /* True at the first call in a step (or after a restart of it): begin the operation. */
@@ -184,6 +216,11 @@ void host_log(struct host *host, const char *stream, const char *line, size_t le
 bool host_granted(struct host *host, enum act act);
 bool host_same(const char *a, const char *b);
 bool host_says(const struct target_reply *reply, const char *key, const char *value);
+#define HOST_REPAIRS 3u /* of one record */
+enum step_result host_unfinished(struct host *host);
+/* Asks the host what it is, once its guard is gone; what a power cut has left half done is finished
+ * first, under the lock. DONE: `reply` is target_inspect's, and no record is left. */
+enum step_result host_settled(struct host *host);
 /* Takes in an answer of guard_poll or guard_request: state, log lines, deadline. */
 void host_take_guard(struct host *host);
 uint64_t host_now(const struct host *host);
@@ -194,10 +231,15 @@ void host_set_end(struct host *host, enum host_state end, const char *format, ..
 /* Publishes the move to a public state, with reason and message from `error` (may be NULL). */
 void host_publish(struct host *host, enum host_state to, const char *reason, const char *message);
 
+/* Opens another root shell on the same connection; what the old one was asked is forgotten. */
+void host_reopen_shell(struct host *host);
+
 /* ---- host_link.c ---- */
 void link_init(struct link *link, struct host *host);
 void link_open(struct link *link);
 void link_close(struct link *link);
+/* The confirmation's connection becomes the host's; the old one is closed. */
+void link_take_fresh(struct host *host);
 /* Drives towards an open link: true when it is up; false: wait (or host->error is set and it returns -1). */
 int link_ensure(struct host *host);
 
@@ -241,6 +283,9 @@ enum step_result step_closed(struct host *host);
 
 /* host_health.c */
 void host_health_start(struct host *host, bool over_time);
+/* One round of every probe, begun anew where the connection was lost in the middle: true when
+ * health_ok or health_bad tells. */
+bool host_health_look(struct host *host);
 void host_health_stop(struct host *host);
 /* The shells that were asked are closed: no answer will come. */
 void host_asks_drop(struct host *host);

@@ -34,6 +34,7 @@ static void keep_facts(struct host *host, const struct target_reply *reply) {
     host_set_string(&host->current, target_reply_get(reply, "current"));
     host_set_string(&host->booted, target_reply_get(reply, "booted"));
     host_set_string(&host->profile, target_reply_get(reply, "profile"));
+    host_set_string(&host->profile_before, host->profile);
     host_set_string(&host->nix_store, target_reply_get(reply, "nix_store"));
     host_set_string(&host->boot_id, target_reply_get(reply, "boot_id"));
     host->generation = target_reply_number(reply, "generation", 0);
@@ -98,6 +99,9 @@ enum step_result step_inspect(struct host *host) {
 /* A power cut in an earlier run left a guard's record: finish what it says first. */
 enum step_result step_repair(struct host *host) {
     if (host_op_begin(host)) {
+        if (++host->repair_tries > HOST_REPAIRS) {
+            return host_unfinished(host);
+        }
         struct target_env env = host_target_env(host);
         target_repair(host->link.shell, &env, "", host_on_reply, host);
         return STEP_AGAIN;
@@ -180,10 +184,7 @@ enum step_result step_await_build(struct host *host) {
 
 /* One round of every probe before anything changes: what fails now is not the update's fault. */
 enum step_result step_look(struct host *host) {
-    if (host->health == NULL && !host->health_ok && !host->health_bad) {
-        host_health_start(host, false);
-    }
-    if (!host->health_ok && !host->health_bad) {
+    if (!host_health_look(host)) {
         return STEP_AGAIN;
     }
     if (host->health_bad) {
@@ -263,6 +264,10 @@ static void on_copy_progress(const struct copy_progress *progress, void *arg) {
     event->bytes_total = progress->bytes_total;
     event->paths_done = progress->paths_done;
     event->paths_total = progress->paths_total;
+    if (progress->paths_done > 0) {
+        host->restarts =
+            0; /* it gets on: a line that breaks now and then is no reason to give up */
+    }
     host->sink.event(event, host->sink.arg);
 }
 
@@ -415,6 +420,7 @@ enum step_result step_await_activate(struct host *host) {
     if (!host_granted(host, ACT_ACTIVATE)) {
         return STEP_AGAIN;
     }
-    bool now = host->plan.run->action == ACTION_BOOT || !host->plan.inv->policy.rollback;
+    enum run_action action = host->plan.run->action;
+    bool now = action == ACTION_BOOT || (!host->plan.inv->policy.rollback && action != ACTION_TEST);
     return host_go(host, now ? STEP_COMMIT_NOW : STEP_GUARD_START);
 }
