@@ -213,6 +213,8 @@ void host_on_reply(int err, const struct target_reply *reply, const struct error
     host->op_done = true;
     host->op_err = err;
     host->op_error = *error;
+    uv_timer_stop(&host->pause); /* it has waited for this, if it has paused at all */
+    host->pausing = false;
     host->reply = reply;
     host_drive(host);
     host->reply = NULL;
@@ -293,6 +295,19 @@ bool host_try_again(struct host *host) {
     host->op_started = false;
     host_pause(host, RETRY_MS);
     return true;
+}
+
+void host_await(struct host *host, uint64_t ms) {
+    host->answer_until_ms = host_now(host) + ms;
+    host_pause(host, ms);
+}
+
+bool host_overdue(const struct host *host) {
+    return host->op_started && !host->op_done && host_now(host) >= host->answer_until_ms;
+}
+
+uint64_t host_patience_ms(const struct host *host) {
+    return host->plan.inv->policy.confirm_timeout_ms / 3;
 }
 
 /* ---- timers ---- */

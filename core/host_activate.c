@@ -268,7 +268,13 @@ void host_take_guard(struct host *host) {
 
 /* One long poll after the other until the state changes; true when an answer was taken in. */
 static bool poll_guard(struct host *host, struct link *link) {
+    if (host_overdue(host)) {
+        link_close(link);
+        host_poke(host);
+        return false;
+    }
     if (host_op_begin(host)) {
+        host_await(host, POLL_WAIT_MS + host_patience_ms(host));
         target_guard_poll(link->shell, host->nonce, host->state_line, host->log_offset,
                           POLL_WAIT_MS, host_on_reply, host);
         return false;
@@ -347,7 +353,7 @@ static enum step_result guard_has_gone(struct host *host) {
 }
 
 enum step_result step_activate(struct host *host) {
-    if (host->pausing || !poll_guard(host, &host->link)) {
+    if ((host->pausing && !host->op_started) || !poll_guard(host, &host->link)) {
         return STEP_AGAIN;
     }
     if (host->op_err != 0) {
@@ -408,7 +414,10 @@ static enum step_result lock_was_lost(struct host *host) {
 
 /* New TCP, new key exchange, new authentication: an old connection proves nothing. */
 enum step_result step_confirm(struct host *host) {
-    if (host->pausing) {
+    if (host_overdue(host)) {
+        link_close(&host->fresh);
+        host->op_started = false;
+    } else if (host->pausing) {
         return STEP_AGAIN;
     }
     if (host->op_started && host->op_done) {
@@ -456,6 +465,7 @@ enum step_result step_confirm(struct host *host) {
         return host_go(host, STEP_PROBE);
     }
     if (host->fresh.state == LINK_UP && host_op_begin(host)) {
+        host_await(host, host_patience_ms(host));
         struct target_lock lock = host_target_lock(host);
         target_guard_request(host->fresh.shell, TARGET_RENEW, host->nonce, &lock, host_on_reply,
                              host);
@@ -490,16 +500,14 @@ static enum step_result renew(struct host *host) {
     if (host->pausing && host->retries > 0) {
         return STEP_AGAIN;
     }
-    if (host->op_started && now >= host->renew_until_ms) {
+    if (host_overdue(host)) {
         link_close(&host->link); /* dead, or blocked: there is time for another one */
         host_poke(host);
         return STEP_AGAIN;
     }
     if (!host->op_started && now >= host->renew_at_ms && host_op_begin(host)) {
         struct target_lock lock = host_target_lock(host);
-        uint64_t third = host->plan.inv->policy.confirm_timeout_ms / 3;
-        host->renew_until_ms = now + third;
-        host_pause(host, third);
+        host_await(host, host_patience_ms(host));
         target_guard_request(host->link.shell, TARGET_RENEW, host->nonce, &lock, host_on_reply,
                              host);
     } else if (!host->op_started && !host->pausing) {
@@ -548,10 +556,11 @@ static enum step_result commit_failed(struct host *host) {
 }
 
 enum step_result step_commit(struct host *host) {
-    if (host->pausing) {
+    if (host->pausing && !host->op_started) {
         return STEP_AGAIN;
     }
     if (host->guard.phase == GUARD_ACTIVE && host_op_begin(host)) {
+        host_await(host, host_patience_ms(host));
         struct target_lock lock = host_target_lock(host);
         host->commit_sent = true;
         target_guard_request(host->link.shell, TARGET_COMMIT, host->nonce, &lock, host_on_reply,

@@ -262,10 +262,16 @@ static enum step_result cannot_leave(struct host *host) {
 
 enum step_result step_leave(struct host *host) {
     host_health_stop(host);
-    if (host->pausing) {
+    if (host_overdue(host)) {
+        link_close(&host->link);
+        host_poke(host);
+        return STEP_AGAIN;
+    }
+    if (host->pausing && !host->op_started) {
         return STEP_AGAIN;
     }
     if (host_op_begin(host)) {
+        host_await(host, host_patience_ms(host));
         struct target_lock lock = host_target_lock(host);
         target_guard_request(host->link.shell, TARGET_LEAVE, host->nonce, &lock, host_on_reply,
                              host);

@@ -99,6 +99,10 @@ static bool is_known(const struct health_unit *units, size_t count, const char *
 static void on_units(int err, const struct target_reply *reply, const struct error *error,
                      void *arg) {
     struct ask *ask = arg;
+    if (err == FLEET_ERR_LOST) {
+        ask_free(ask); /* the broken connection answers for it, and the probe asks again */
+        return;
+    }
     struct health_unit units[UNITS_MAX];
     char *lines[UNITS_MAX];
     size_t count = 0;
@@ -153,6 +157,10 @@ static void ask_units(const char *const *globs, size_t count, health_units_done 
 static void on_command(int err, const struct target_reply *reply, const struct error *error,
                        void *arg) {
     struct ask *ask = arg;
+    if (err == FLEET_ERR_LOST) {
+        ask_free(ask);
+        return;
+    }
     struct buf output = BUF_INIT;
     const char *line;
     for (size_t i = 0; (line = target_reply_nth(reply, "out", i)) != NULL; i++) {

@@ -175,7 +175,7 @@ struct host {
     struct shell *probe_shell;
     bool renewing;
     uint64_t renew_at_ms;
-    uint64_t renew_until_ms; /* an answer that has not come by then is asked for anew */
+    uint64_t answer_until_ms; /* of host_await */
     bool reprobe_wanted, reprobe_running;
     bool unlocking, unlock_tried;
     struct ask *asks; /* questions of the probes that the target has not answered yet */
@@ -204,6 +204,13 @@ enum step_result host_failf(struct host *host, enum fleet_err code, const char *
                             const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* After a script that failed, a few times: the step begins anew in a second. False: enough. */
 bool host_try_again(struct host *host);
+/* A connection may die without a word, and is known to be dead only long after (keepalive, a
+ * script's own deadline); while a guard waits there isn't so much time. host_await: the answer of
+ * the operation that was just begun is due within `ms`. host_overdue: it hasn't come. */
+void host_await(struct host *host, uint64_t ms);
+bool host_overdue(const struct host *host);
+/* How long a guard's answer is waited for: a third of the time that it gives. */
+uint64_t host_patience_ms(const struct host *host);
 /* Sleeps for `ms`, then drives. */
 void host_pause(struct host *host, uint64_t ms);
 /* True at the first call in a step (or after a restart of it): begin the operation. */
