@@ -121,6 +121,24 @@ static void publish_log(struct run *run, size_t host, const char *stream, const 
     publish(run, event, false);
 }
 
+/* "[user@]host[:port]", as a person would give it to ssh. */
+static char *login_of(const struct conn_spec *spec) {
+    if (spec == NULL || spec->local || spec->address_count == 0) {
+        return xstrdup("");
+    }
+    struct buf text = BUF_INIT;
+    const struct conn_address *address = &spec->addresses[0];
+    bool bracket = strchr(address->host, ':') != NULL && address->port != 22;
+    if (spec->user != NULL) {
+        buf_printf(&text, "%s@", spec->user);
+    }
+    buf_printf(&text, bracket ? "[%s]" : "%s", address->host);
+    if (address->port != 0 && address->port != 22) {
+        buf_printf(&text, ":%u", (unsigned)address->port);
+    }
+    return buf_take(&text);
+}
+
 static void publish_start(struct run *run) {
     const struct run_options *options = run->options;
     struct event *event = event_new(EVENT_RUN_START);
@@ -137,7 +155,7 @@ static void publish_start(struct run *run) {
         const struct inv_host *host = inv(run, i);
         event->hosts[i].name = xstrdup(host->name);
         event->hosts[i].wave = (uint32_t)rollout_wave_of(run->rollout, i);
-        event->hosts[i].address = xstrdup(host->address_count > 0 ? host->addresses[0].host : "");
+        event->hosts[i].address = login_of(spec_of(options->specs, host));
     }
     publish(run, event, true);
 }
@@ -394,6 +412,10 @@ static void take_event(struct run *run, struct lane_report *report) {
     }
     enum host_state to = event->to;
     char *reason = xstrdup(event->reason);
+    if (reason[0] == '\0') { /* null in the journal, as a code is never empty */
+        free(event->reason);
+        event->reason = NULL;
+    }
     publish(run, event, false);
     rollout_moved(run->rollout, report->host, to, reason, now_ms());
     free(reason);
