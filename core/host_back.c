@@ -350,6 +350,12 @@ enum step_result step_hold(struct host *host) {
         host->env.nonce(host->nonce, host->env.arg);
         return host_go(host, STEP_GUARD_START);
     }
+    if (host->leave && host->state == HOST_HEALTHY) {
+        host->leave = false;
+        host_publish(host, HOST_FAILED, "bake",
+                     "failed its probes while its wave baked; left running");
+        return STEP_AGAIN;
+    }
     if (host->reprobe_running) { /* it could not be reached: no data is not healthy */
         host->reprobe_running = false;
         host_health_stop(host);

@@ -730,6 +730,10 @@ static int execute(struct run *run) {
 }
 
 int run_execute(const struct run_options *options, char *ret_run_id, struct error *error) {
+    if (options->action == ACTION_BUILD) {
+        error_set(error, FLEET_ERR_USAGE, "usage", "a build alone is no run over hosts");
+        return 2;
+    }
     struct run *run = xcalloc(1, sizeof(*run));
     run->options = options;
     int err = prepare(run, error);
