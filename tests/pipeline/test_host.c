@@ -1,0 +1,463 @@
+/* One host's pipeline in the situations that users are burnt by, each told whole: what is asked of
+ * the target and in which order, the public states, the end and its reason. What holds in every run
+ * is checked by tests/pipeline/world.c. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/pipeline/virtual_time.h"
+#include "tests/pipeline/world.h"
+
+#define GOES_WELL "connecting building staging staged activating confirming probing committing "
+#define BREAKS    "connecting building staging staged activating confirming probing "
+
+static struct world world;
+static struct machine *const machine = &world.machine;
+
+static void setup(void) {
+    world_begin(&world);
+}
+
+static void teardown(void) {
+    world_end(&world);
+}
+
+TestSuite(host, .init = setup, .fini = teardown);
+
+static void set(char *to, const char *value) {
+    snprintf(to, 256, "%s", value);
+}
+
+static void expect_end(enum host_state state, const char *reason) {
+    cr_expect(world.end == state && strcmp(world.reason, reason) == 0, "%s(%s): %s",
+              buf_text(&world.story), world.reason, world.message);
+}
+
+static void expect_trace(const char *trace) {
+    cr_expect_str_eq(buf_text(&machine->trace), trace);
+}
+
+static void expect_story(const char *story) {
+    cr_expect_str_eq(buf_text(&world.story), story);
+}
+
+static bool asked_for(const char *name) {
+    return strstr(buf_text(&machine->trace), name) != NULL;
+}
+
+/* ---- a rollout that goes well ---- */
+
+Test(host, asks_for_each_thing_once_and_in_order_when_all_goes_well) {
+    world_run(&world);
+    expect_end(HOST_HEALTHY, "");
+    expect_story(GOES_WELL "healthy");
+    expect_trace("inspect lock_take stage guard_start renew commit inspect unstage lock_release ");
+    cr_expect_eq(machine->generation, 8);
+    cr_expect_eq(machine->conns_made, 2);
+}
+
+Test(host, renews_first_over_a_connection_of_its_own) {
+    world_run(&world);
+    cr_expect_eq(machine->renewals_by_conn[1], 0);
+    cr_expect_geq(machine->renewals_by_conn[2], 1);
+    cr_expect_eq(machine->commit_conn, 2);
+}
+
+static enum fault copies_under_the_lock(struct world *self, const char *name) {
+    if (strcmp(name, "serve") == 0) {
+        cr_expect_str_neq(self->machine.lock_id, "", "a copy without the lock");
+        cr_expect(!self->machine.staged);
+    }
+    return FAULT_NONE;
+}
+
+Test(host, copies_under_the_lock_and_before_the_root) {
+    world.copies = true;
+    world.on_script = copies_under_the_lock;
+    world_run(&world);
+    expect_end(HOST_HEALTHY, "");
+    cr_expect(world.steps & (UINT64_C(1) << STEP_COPY));
+}
+
+Test(host, touches_nothing_when_it_runs_it_already) {
+    set(machine->running, NEW);
+    set(machine->profile, NEW);
+    world_go(&world);
+    expect_end(HOST_UNCHANGED, "");
+    expect_trace("inspect ");
+}
+
+Test(host, keeps_the_root_and_lets_the_lock_go_when_pushed) {
+    world.run.action = ACTION_PUSH;
+    world_run(&world);
+    expect_end(HOST_STAGED, "");
+    expect_trace("inspect lock_take stage lock_release ");
+    cr_expect(machine->staged);
+}
+
+Test(host, is_staged_only_after_the_dry_activation) {
+    world.run.action = ACTION_DRY_ACTIVATE;
+    world_run(&world);
+    expect_story("connecting building staging staged");
+    expect_trace("inspect lock_take stage dry_activate unstage lock_release ");
+}
+
+static void frees_lock_later(struct world *self) {
+    if (virtual_time_ms() > 1000000 + 15000 && strcmp(self->machine.lock_run, "other-run") == 0) {
+        self->machine.lock_id[0] = '\0';
+    }
+}
+
+Test(host, waits_for_the_lock_when_told_to) {
+    set(machine->lock_id, "thief");
+    snprintf(machine->lock_run, sizeof(machine->lock_run), "other-run");
+    world.run.lock_timeout_ms = 60000;
+    world.on_turn = frees_lock_later;
+    world_run(&world);
+    expect_end(HOST_HEALTHY, "");
+}
+
+/* ---- refusals ---- */
+
+Test(host, says_what_is_missing_before_anything_is_touched) {
+    machine->not_root = true;
+    world_run(&world);
+    expect_end(HOST_FAILED, "not-root");
+    expect_trace("inspect ");
+}
+
+Test(host, is_skipped_when_optional_and_offline) {
+    world.inv.optional = true;
+    machine->reachable_at_ms = UINT64_MAX;
+    world_run(&world);
+    expect_end(HOST_SKIPPED, "offline");
+}
+
+Test(host, leaves_a_host_alone_whose_guard_is_at_work) {
+    machine->guard.alive = machine->guard.record = true;
+    machine->guard.next_ms = virtual_time_ms() + 20000;
+    machine->guard.phase = GUARD_REVERTING;
+    set(machine->guard.old, OLD);
+    set(machine->guard.link, OLD);
+    world_go(&world);
+    expect_end(HOST_SKIPPED, "locked");
+    expect_trace("inspect ");
+}
+
+Test(host, gives_up_on_a_record_that_no_repair_removes) {
+    machine->guard.record = true;
+    machine->keeps_record = true;
+    set(machine->guard.new, NEW);
+    world_go(&world);
+    expect_end(HOST_FAILED, "unfinished");
+    cr_expect_eq(machine->repairs, 3);
+}
+
+/* ---- confirmation ---- */
+
+static void no_new_connections(struct world *self) {
+    self->machine.swallow_connections = self->host->step == STEP_CONFIRM;
+}
+
+Test(host, is_not_confirmed_by_the_connection_that_stayed_open) {
+    world.on_turn = no_new_connections;
+    world_run(&world);
+    expect_end(HOST_ROLLED_BACK, "confirm-timeout");
+    cr_expect(!asked_for("renew"));
+    cr_expect(!asked_for("commit"));
+}
+
+static void away_while_probed(struct world *self) {
+    if (self->host->step == STEP_PROBE && self->scripts < 1000) {
+        self->scripts = 1000;
+        self->machine.reachable_at_ms = virtual_time_ms() + 120000;
+        machine_cut(&self->machine);
+    }
+}
+
+Test(host, tells_of_a_guard_that_went_back_while_nobody_looked) {
+    world.probe.failures = 1000;
+    world.on_turn = away_while_probed;
+    world_run(&world);
+    expect_end(HOST_ROLLED_BACK, "confirm-timeout");
+    cr_expect(!asked_for("commit"));
+}
+
+/* ---- answers that are lost ---- */
+
+Test(host, starts_one_guard_when_the_answer_of_its_start_is_lost) {
+    world.at = STEP_GUARD_START;
+    world.blow = BLOW_CUT_AFTER;
+    world_run(&world);
+    expect_end(HOST_HEALTHY, "");
+    cr_expect_eq(machine->activations, 1);
+}
+
+Test(host, makes_one_generation_when_the_answer_of_the_commit_is_lost) {
+    world.at = STEP_COMMIT;
+    world.blow = BLOW_CUT_AFTER;
+    world_run(&world);
+    expect_end(HOST_HEALTHY, "");
+    cr_expect_eq(machine->generation, 8);
+}
+
+Test(host, says_that_a_commit_may_have_become_final_when_it_is_gone) {
+    world.at = STEP_COMMIT;
+    world.blow = BLOW_GONE_AFTER;
+    world_run(&world);
+    expect_end(HOST_UNKNOWN, "connection-lost");
+    cr_expect(strstr(world.message, "may have become final") != NULL, "%s", world.message);
+    cr_expect_str_eq(machine->running, NEW);
+    cr_expect_str_eq(machine->profile, NEW);
+}
+
+static void cut_in_mid_commit(struct world *self) {
+    struct machine *target = &self->machine;
+    machine_settle(target);
+    if (self->host->step == STEP_COMMIT && target->guard.phase == GUARD_COMMITTING) {
+        set(target->profile, NEW);
+        target->generation = 8;
+        machine_power_cut(target, 20000);
+    }
+}
+
+Test(host, finishes_a_commit_that_a_power_cut_left_half_done) {
+    world.on_turn = cut_in_mid_commit;
+    world.powered = true;
+    world_run(&world);
+    expect_end(HOST_HEALTHY, "");
+    cr_expect_eq(machine->repairs, 1, "%s | %s", buf_text(&world.story), buf_text(&machine->trace));
+}
+
+static void kill_at_activate(struct world *self) {
+    if (self->host->step == STEP_ACTIVATE && self->machine.guard.phase == GUARD_ACTIVATING) {
+        machine_kill_guard(&self->machine);
+    }
+}
+
+Test(host, repairs_what_a_guard_left_that_was_killed_with_its_way_back) {
+    world.on_turn = kill_at_activate;
+    world_run(&world);
+    expect_end(HOST_ROLLED_BACK, "guard-gone");
+    cr_expect_eq(machine->repairs, 1);
+}
+
+static enum fault verdict_with_a_renewal_behind_it(struct world *self, const char *name) {
+    if (strcmp(name, "units") == 0 && self->host->step == STEP_PROBE && self->host->op_started &&
+        !self->host->op_done) {
+        set(self->machine.failed_unit, "web.service");
+        self->machine.failed_unit[63] = '\0';
+        self->struck = true;
+    }
+    return FAULT_NONE;
+}
+
+Test(host, drops_a_renewal_that_is_under_way_when_the_verdict_comes) {
+    world.inv.policy.confirm_timeout_ms = 15000;
+    world.inv.policy.min_healthy_time_ms = 100000;
+    machine->latency_ms = 400;
+    machine->breaks_unit = NULL;
+    world.on_script = verdict_with_a_renewal_behind_it;
+    world_run(&world);
+    cr_expect(world.struck, "no question was asked before a renewal");
+    cr_expect_eq(world.end, HOST_ROLLED_BACK, "%s", world.message);
+}
+
+/* ---- going back ---- */
+
+Test(host, asks_to_go_back_and_probes_the_old_system) {
+    machine->breaks_unit = "web.service";
+    world_run(&world);
+    expect_end(HOST_ROLLED_BACK, "probe-failed");
+    expect_story(BREAKS "rolling_back(probe-failed) rolled_back(probe-failed)");
+    expect_trace("inspect lock_take stage guard_start renew abort inspect unstage lock_release ");
+    cr_expect_eq(machine->generation, 7);
+}
+
+Test(host, asks_nothing_of_a_guard_that_goes_back_already) {
+    machine->activation_rc = 2;
+    world_run(&world);
+    expect_end(HOST_ROLLED_BACK, "activation-failed");
+    cr_expect_eq(machine->aborts, 0);
+    cr_expect(!asked_for("commit"));
+}
+
+Test(host, is_rolled_back_without_a_generation_when_the_commit_fails) {
+    machine->commit_fails = true;
+    world_run(&world);
+    expect_end(HOST_ROLLED_BACK, "commit-failed");
+    cr_expect_eq(machine->generation, 7);
+}
+
+Test(host, says_when_the_way_back_failed) {
+    machine->breaks_unit = "web.service";
+    machine->revert_fails = true;
+    world_run(&world);
+    expect_end(HOST_ROLLBACK_FAILED, "probe-failed");
+}
+
+Test(host, says_when_the_boot_default_could_not_be_put_back) {
+    machine->commit_fails = true;
+    machine->boot_default_stuck = true;
+    world_run(&world);
+    expect_end(HOST_ROLLBACK_FAILED, "commit-failed");
+    cr_expect(strstr(world.message, "boot default") != NULL);
+}
+
+Test(host, goes_back_to_the_profile_when_it_was_running_but_not_committed) {
+    set(machine->running, NEW);
+    world_run(&world);
+    expect_end(HOST_HEALTHY, "");
+    cr_expect_str_eq(machine->profile, NEW);
+}
+
+Test(host, takes_an_uncommitted_system_back_to_the_profile_when_it_fails) {
+    set(machine->running, NEW);
+    machine->breaks_unit = "web.service";
+    world_run(&world);
+    expect_end(HOST_ROLLED_BACK, "probe-failed");
+    cr_expect_str_eq(machine->running, OLD);
+}
+
+Test(host, leaves_the_profile_as_found_when_it_was_committed_but_not_running) {
+    set(machine->profile, NEW);
+    machine->breaks_unit = "web.service";
+    world_run(&world);
+    expect_end(HOST_ROLLED_BACK, "probe-failed");
+    cr_expect_str_eq(machine->profile, NEW);
+    cr_expect(strstr(world.message, "as it was before") != NULL, "%s", world.message);
+}
+
+/* ---- a committed host is taken back ---- */
+
+Test(host, goes_back_under_a_guard_with_the_systems_exchanged) {
+    world.take_back = true;
+    world_run(&world);
+    expect_end(HOST_ROLLED_BACK, "");
+    expect_story(GOES_WELL "healthy rolling_back rolled_back");
+    expect_trace("inspect lock_take stage guard_start renew commit inspect "
+                 "guard_start renew commit inspect unstage lock_release ");
+    cr_expect_eq(machine->generation, 7);
+    cr_expect_str_eq(machine->profile, OLD);
+}
+
+static void old_fails(struct world *self) {
+    self->machine.activation_rc = self->took_back ? 1 : 0;
+}
+
+Test(host, never_rolls_a_rollback_back) {
+    world.take_back = true;
+    world.on_turn = old_fails;
+    world_run(&world);
+    expect_end(HOST_ROLLBACK_FAILED, "activation-failed");
+    cr_expect_str_eq(machine->running, NEW);
+    cr_expect_str_eq(machine->profile, NEW);
+    cr_expect(strstr(world.message, NEW) != NULL, "%s", world.message);
+}
+
+Test(host, is_not_skipped_when_it_may_not_go_back) {
+    world.take_back = true;
+    world.at = STEP_HOLD;
+    world.blow = BLOW_STOLEN;
+    world_run(&world);
+    expect_end(HOST_ROLLBACK_FAILED, "lock-lost");
+    cr_expect_str_eq(machine->running, NEW);
+}
+
+/* ---- other policies ---- */
+
+Test(host, does_not_touch_the_profile_when_it_only_tests) {
+    world.run.action = ACTION_TEST;
+    world_run(&world);
+    expect_end(HOST_HEALTHY, "");
+    expect_story(BREAKS "healthy");
+    expect_trace("inspect lock_take stage guard_start renew leave unstage lock_release ");
+}
+
+Test(host, tests_without_a_commit_when_rollback_is_false) {
+    world.run.action = ACTION_TEST;
+    world.inv.policy.rollback = false;
+    machine->breaks_unit = "web.service";
+    world_run(&world);
+    expect_end(HOST_FAILED, "probe-failed");
+    cr_expect(!asked_for("commit_now"));
+    cr_expect_str_eq(machine->profile, OLD);
+    cr_expect_str_eq(machine->running, NEW);
+}
+
+Test(host, commits_first_when_rollback_is_false) {
+    world.inv.policy.rollback = false;
+    world_run(&world);
+    expect_end(HOST_HEALTHY, "");
+    expect_story("connecting building staging staged committing activating confirming probing "
+                 "committing healthy");
+    expect_trace("inspect lock_take stage commit_now guard_start inspect unstage lock_release ");
+}
+
+Test(host, stays_on_the_new_system_when_rollback_is_false) {
+    world.inv.policy.rollback = false;
+    machine->breaks_unit = "web.service";
+    world_run(&world);
+    expect_end(HOST_FAILED, "probe-failed");
+    cr_expect(strstr(world.message, "left running") != NULL, "%s", world.message);
+    cr_expect_str_eq(machine->running, NEW);
+    cr_expect_eq(machine->aborts, 0);
+}
+
+Test(host, tells_the_words_of_a_boot_loader_that_failed) {
+    world.run.action = ACTION_BOOT;
+    machine->commit_fails = true;
+    world_run(&world);
+    expect_end(HOST_FAILED, "commit-failed");
+    cr_expect(strstr(world.message, "No space left") != NULL, "%s", world.message);
+}
+
+Test(host, is_left_uncommitted_when_asked_to) {
+    world.leave = true;
+    machine->breaks_unit = "web.service";
+    world_run(&world);
+    expect_end(HOST_FAILED, "probe-failed");
+    cr_expect(strstr(world.message, "left running") != NULL, "%s", world.message);
+}
+
+Test(host, is_not_said_to_be_left_when_its_guard_went_back) {
+    world.leave = true;
+    machine->activation_rc = 2;
+    world_run(&world);
+    expect_end(HOST_ROLLED_BACK, "activation-failed");
+}
+
+Test(host, needs_a_reboot_when_nothing_could_be_activated) {
+    machine->activation_refused = true;
+    machine->activation_rc = 100;
+    world_run(&world);
+    expect_end(HOST_REBOOT_REQUIRED, "");
+    cr_expect(!asked_for("abort"));
+}
+
+Test(host, fails_when_the_program_is_no_executable) {
+    machine->activation_refused = true;
+    machine->activation_rc = 126;
+    world_run(&world);
+    expect_end(HOST_FAILED, "activation-failed");
+}
+
+/* ---- the program leaves ---- */
+
+Test(host, leaves_its_guard_armed_and_its_lock_held_when_released) {
+    world.at = STEP_PROBE;
+    world.blow = BLOW_RELEASE;
+    world_run(&world);
+    cr_expect_eq(world.ends, 0);
+    cr_expect(!asked_for("abort"));
+    cr_expect(!asked_for("lock_release"));
+    cr_expect_str_eq(machine->running, OLD, "the guard went back alone");
+    cr_expect_str_eq(machine->profile, OLD);
+}
+
+Test(host, is_probed_again_when_asked) {
+    world.reprobe = true;
+    world_run(&world);
+    expect_end(HOST_HEALTHY, "");
+    cr_expect_eq(world.reprobed, 1);
+}
