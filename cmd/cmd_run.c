@@ -56,7 +56,8 @@ static int execute(struct context *context, struct run_options *options) {
     options->policy_json = policy;
     options->specs = context->specs;
     options->keyring = context->keyring;
-    options->observer = (struct run_observer){displays_event, displays_tick, &displays};
+    options->observer = (struct run_observer){
+        .event = displays_event, .tick = displays_tick, .attach = displays_attach, .arg = &displays};
     options->interactive = question_possible();
     struct error error = ERROR_INIT;
     int code = run_execute(options, NULL, &error);

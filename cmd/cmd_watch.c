@@ -7,6 +7,7 @@
 
 #include "cmd/context.h"
 #include "cmd/run_log.h"
+#include "cmd/watch_dashboard.h"
 #include "core/base/clock.h"
 #include "tui/output.h"
 
@@ -44,22 +45,31 @@ static int follow(struct run_log *log, struct output *output, struct error *erro
     }
 }
 
+static int watch_lines(const struct context *context, struct run_log *log, struct error *error) {
+    struct output_options options = {.color = context->color_out, .verbosity = context->verbosity};
+    struct output *output =
+        context->json ? output_json_new(stdout) : output_plain_new(stdout, &options);
+    int err = follow(log, output, error);
+    if (err == 0) {
+        output->ops->finish(output, log->view);
+    }
+    output_free(output);
+    return err;
+}
+
 static int watch(const struct context *context, const char *name) {
     struct run_log log;
     struct error error = ERROR_INIT;
-    struct output_options options = {.color = context->color_out, .verbosity = context->verbosity};
+    uint32_t speed = args_number(context->args, OPTION_SPEED, 0);
     int err = run_log_open(context->state_dir, name, &log, &error);
     if (err == 0) {
-        struct output *output =
-            context->json ? output_json_new(stdout) : output_plain_new(stdout, &options);
-        err = follow(&log, output, &error);
-        if (err == 0) {
-            output->ops->finish(output, log.view);
-        }
-        if (err == 0 && !log.view->ended) {
-            fprintf(stderr, "fleet: run %s ended without a result: its process is gone\n", log.id);
-        }
-        output_free(output);
+        err = watch_dashboard(context, &log, speed, &error);
+    }
+    if (err > 0) {
+        err = watch_lines(context, &log, &error);
+    }
+    if (err == 0 && !log.view->ended && !journal_is_live(log.reader)) {
+        fprintf(stderr, "fleet: run %s ended without a result: its process is gone\n", log.id);
     }
     run_log_release(&log);
     return err == 0 ? EXIT_DONE : context_fail(&error);

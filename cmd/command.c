@@ -147,9 +147,12 @@ const struct command commands[] = {
         .name = "watch",
         .summary = "follow a run from a second terminal",
         .usage = "[RUN]",
-        .description = "Read-only. Prints the run from its start, and while it is alive what it "
-                       "does next; default: the latest run.",
+        .description = "Read-only. Shows the run from its start, and while it is alive what it "
+                       "does next; default: the latest run. On a terminal this is the dashboard, "
+                       "otherwise lines; --speed N plays a past run back.",
         .words = WORDS_RUN,
+        .options = {OPTION_SPEED},
+        .option_count = 1,
         .run = cmd_watch,
     },
     {

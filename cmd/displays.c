@@ -2,6 +2,24 @@
 #include "cmd/displays.h"
 
 #include <stdlib.h>
+#include <unistd.h>
+
+bool displays_want_dashboard(const struct context *context) {
+    const char *ci = getenv("CI");
+    bool asked = args_count(context->args, OPTION_TUI) > 0;
+    bool plain = context->json || context->verbosity < 0 ||
+                 args_count(context->args, OPTION_PLAIN) > 0;
+    bool person = asked || ci == NULL || ci[0] == '\0';
+    return !plain && person && output_dashboard_is_possible();
+}
+
+static struct output *open_dashboard(const struct context *context,
+                                     const struct output_options *options) {
+    struct dashboard_options dashboard = {.output = *options,
+                                          .live = true,
+                                          .ascii = args_count(context->args, OPTION_ASCII) > 0};
+    return output_dashboard_new(&dashboard);
+}
 
 void displays_open(const struct context *context, bool aside, struct displays *ret) {
     bool on_stderr = context->json || aside;
@@ -9,8 +27,17 @@ void displays_open(const struct context *context, bool aside, struct displays *r
                                      .verbosity = context->verbosity,
                                      .github = getenv("GITHUB_ACTIONS") != NULL};
     *ret = (struct displays){0};
+    if (!aside && displays_want_dashboard(context)) {
+        ret->items[0] = open_dashboard(context, &options);
+        if (ret->items[0] != NULL) {
+            ret->count = 1;
+            return;
+        }
+    }
     if (args_count(context->args, OPTION_TUI) > 0) {
-        fputs("fleet: the dashboard is not in this version yet; plain lines follow\n", stderr);
+        fputs("fleet: no dashboard here: it needs a terminal that can move its cursor; plain lines "
+              "follow\n",
+              stderr);
     }
     if (context->json) {
         ret->items[ret->count++] = output_json_new(stdout);
@@ -25,6 +52,18 @@ void displays_event(const struct event *event, const struct view *view, void *ar
     }
     for (size_t i = 0; event->type == EVENT_RUN_END && i < displays->count; i++) {
         displays->items[i]->ops->finish(displays->items[i], view);
+    }
+}
+
+void displays_attach(uv_loop_t *loop,
+                     void (*request)(const struct run_request *request, void *arg),
+                     void *request_arg, void *arg) {
+    struct displays *displays = arg;
+    struct output_seat seat = {.loop = loop, .request = request, .arg = request_arg};
+    for (size_t i = 0; i < displays->count; i++) {
+        if (displays->items[i]->ops->attach != NULL) {
+            displays->items[i]->ops->attach(displays->items[i], &seat);
+        }
     }
 }
 

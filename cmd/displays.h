@@ -17,10 +17,17 @@ struct displays {
     size_t count;
 };
 
+/* True where a person watches and can take the dashboard: --tui, or a terminal on both sides and
+ * no CI; never with --plain, --json or TERM=dumb. */
+bool displays_want_dashboard(const struct context *context);
+
 /* `aside`: stdout is for something else. Close when the run is over. */
 void displays_open(const struct context *context, bool aside, struct displays *ret);
 /* As run_observer has them; `arg` is the displays. The run's end prints the summary. */
 void displays_event(const struct event *event, const struct view *view, void *arg);
+void displays_attach(uv_loop_t *loop,
+                     void (*request)(const struct run_request *request, void *arg),
+                     void *request_arg, void *arg);
 void displays_tick(const struct view *view, int64_t wall_ms, const char *waiting, void *arg);
 void displays_close(struct displays *displays);
 

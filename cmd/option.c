@@ -34,6 +34,8 @@ const struct option_def option_defs[OPTION_COUNT] = {
                      "JSON Lines on stdout, text for people on stderr"},
     [OPTION_PLAIN] = {"plain", 0, OPTION_OF_FLEET, OPTION_IS_FLAG, NULL, NULL, "lines of text"},
     [OPTION_TUI] = {"tui", 0, OPTION_OF_FLEET, OPTION_IS_FLAG, NULL, NULL, "the dashboard"},
+    [OPTION_ASCII] = {"ascii", 0, OPTION_OF_FLEET, OPTION_IS_FLAG, NULL, NULL,
+                      "the dashboard in plain ASCII"},
     [OPTION_LOCK_TIMEOUT] = {"lock-timeout", 0, OPTION_OF_ROLLOUT, OPTION_IS_DURATION, "DUR", NULL,
                              "wait so long for a host that another run holds; default 0s: refuse"},
     [OPTION_POLICY] = {"policy", 0, OPTION_OF_ROLLOUT, OPTION_IS_TEXT, "KEY=JSON", NULL,
@@ -82,6 +84,8 @@ const struct option_def option_defs[OPTION_COUNT] = {
                       "so many, the latest ones; default 20"},
     [OPTION_MAN] = {"man", 0, OPTION_OF_COMMAND, OPTION_IS_FLAG, NULL, NULL,
                     "the manual page, as roff"},
+    [OPTION_SPEED] = {"speed", 0, OPTION_OF_COMMAND, OPTION_IS_NUMBER, "N", NULL,
+                      "play the run back from its start, N times as fast"},
 };
 
 const char *option_group_title(enum option_group group) {

@@ -25,6 +25,7 @@ enum option_id {
     OPTION_JSON,
     OPTION_PLAIN,
     OPTION_TUI,
+    OPTION_ASCII,
     OPTION_LOCK_TIMEOUT,
     OPTION_POLICY,
     OPTION_PARALLEL,
@@ -49,6 +50,7 @@ enum option_id {
     OPTION_ID,
     OPTION_LIMIT,
     OPTION_MAN,
+    OPTION_SPEED,
     OPTION_COUNT
 };
 

@@ -30,7 +30,8 @@ static const struct event_layout layouts[] = {
                          (const struct event_field[]){
                              FIELD(TEXT, fleet), FIELD(ACTION, action), WHOLE(GIT, "git"),
                              WHOLE(HOSTS, "hosts"), WHOLE(WAVES, "waves"), WHOLE(POLICY, "policy"),
-                             WHOLE(ADDRESSES, "addresses"), OPTIONAL(TEXT, inventory), END}},
+                             WHOLE(ADDRESSES, "addresses"), OPTIONAL(TEXT, inventory),
+                             OPTIONAL(SIZE, max_failed), OPTIONAL(SIZE, healthy_ms), END}},
     [EVENT_HOST_STATE] = {"host_state",
                           (const struct event_field[]){
                               FIELD(FROM, from), FIELD(STATE, to), WORDS(reason), WORDS(message),

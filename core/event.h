@@ -53,6 +53,9 @@ struct event {
     size_t host_count;
     uint32_t wave_count;
     char *policy; /* a JSON object as text */
+    /* beyond the contract, optional: the budget that holds, in hosts, and the healthy time that all
+     * hosts share (0: they differ) */
+    uint64_t max_failed, healthy_ms;
     /* host_state; `has_from` false: the first one */
     bool has_from;
     enum host_state from, to;

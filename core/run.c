@@ -139,6 +139,17 @@ static char *login_of(const struct conn_spec *spec) {
     return buf_take(&text);
 }
 
+/* The healthy time that all hosts share, 0 where they differ. */
+static uint64_t shared_healthy_ms(const struct run *run) {
+    uint64_t shared = run->options->host_count > 0 ? inv(run, 0)->policy.min_healthy_time_ms : 0;
+    for (size_t i = 0; i < run->options->host_count; i++) {
+        if (inv(run, i)->policy.min_healthy_time_ms != shared) {
+            return 0;
+        }
+    }
+    return shared;
+}
+
 static void publish_start(struct run *run) {
     const struct run_options *options = run->options;
     struct event *event = event_new(EVENT_RUN_START);
@@ -149,6 +160,8 @@ static void publish_start(struct run *run) {
     event->action = options->action;
     event->policy = xstrdup(options->policy_json);
     event->wave_count = (uint32_t)rollout_wave_count(run->rollout);
+    event->max_failed = rollout_failures_allowed(run->rollout);
+    event->healthy_ms = shared_healthy_ms(run);
     event->host_count = options->host_count;
     event->hosts = xcalloc(options->host_count, sizeof(*event->hosts));
     for (size_t i = 0; i < options->host_count; i++) {
@@ -556,8 +569,69 @@ static void on_signal(uv_signal_t *handle, int number) {
         publish_log(run, SIZE_MAX, "fleet", second, sizeof(second) - 1);
         end_run(run);
     } else {
-        _exit(128 + run->signal);
+        quick_exit(128 + run->signal); /* which gives the terminal back */
     }
+}
+
+/* ---- requests of a person ---- */
+
+/* The host's number, or SIZE_MAX: all of them, or an unknown one. */
+static size_t requested_host(const struct run *run, const char *name) {
+    for (size_t i = 0; name != NULL && i < run->options->host_count; i++) {
+        if (strcmp(inv(run, i)->name, name) == 0) {
+            return i;
+        }
+    }
+    return SIZE_MAX;
+}
+
+static void publish_request(struct run *run, const struct run_request *request) {
+    static const char *const words[RUN_REQUEST_COUNT] = {
+        [RUN_REQUEST_PAUSE] = "pauses the run",
+        [RUN_REQUEST_PROMOTE] = "lets the run go on",
+        [RUN_REQUEST_DRAIN] = "drains the run",
+        [RUN_REQUEST_ABORT] = "ends the run at once",
+        [RUN_REQUEST_TAKE_BACK] = "takes back",
+        [RUN_REQUEST_SKIP] = "skips",
+    };
+    bool of_host =
+        request->kind == RUN_REQUEST_TAKE_BACK || request->kind == RUN_REQUEST_SKIP;
+    const char *host = request->host != NULL ? request->host : "all hosts";
+    AUTO_FREE char *line = xasprintf("%s %s%s%s", run->who, words[request->kind],
+                                     of_host ? " " : "", of_host ? host : "");
+    publish_log(run, SIZE_MAX, "fleet", line, strlen(line));
+}
+
+static void on_signal(uv_signal_t *handle, int number);
+
+static void on_request(const struct run_request *request, void *arg) {
+    static const enum rollout_control controls[RUN_REQUEST_COUNT] = {
+        [RUN_REQUEST_PAUSE] = ROLLOUT_CONTROL_PAUSE,
+        [RUN_REQUEST_PROMOTE] = ROLLOUT_CONTROL_PROMOTE,
+        [RUN_REQUEST_DRAIN] = ROLLOUT_CONTROL_DRAIN,
+        [RUN_REQUEST_ABORT] = ROLLOUT_CONTROL_DRAIN,
+        [RUN_REQUEST_TAKE_BACK] = ROLLOUT_CONTROL_TAKE_BACK,
+        [RUN_REQUEST_SKIP] = ROLLOUT_CONTROL_SKIP,
+    };
+    struct run *run = arg;
+    size_t host = requested_host(run, request->host);
+    if (run->ended || (request->host != NULL && host == SIZE_MAX)) {
+        return;
+    }
+    publish_request(run, request);
+    if (request->kind == RUN_REQUEST_DRAIN || request->kind == RUN_REQUEST_ABORT) {
+        /* The same as Ctrl-C, once or twice. */
+        int wanted = request->kind == RUN_REQUEST_DRAIN ? 1 : 2;
+        while (run->signal_count < wanted) {
+            on_signal(&run->signals[0], SIGINT);
+        }
+        return;
+    }
+    if (request->kind == RUN_REQUEST_PROMOTE) {
+        publish(run, event_new(EVENT_PROMOTE), true);
+    }
+    rollout_control(run->rollout, controls[request->kind], host, now_ms());
+    decide(run);
 }
 
 /* ---- start and stop ---- */
@@ -706,6 +780,9 @@ static int execute(struct run *run) {
     publish_start(run);
     start_hosts(run);
     rollout_start(run->rollout, now_ms());
+    if (run->options->observer.attach != NULL) {
+        run->options->observer.attach(&run->loop, on_request, run, run->options->observer.arg);
+    }
     if (run->options->action == ACTION_ROLLBACK) {
         start_rollback(run);
     } else {

@@ -7,7 +7,10 @@
 #ifndef FLEET_CORE_RUN_H
 #define FLEET_CORE_RUN_H
 
+#include <uv.h>
+
 #include "core/event.h"
+#include "core/run_request.h"
 #include "core/spec.h"
 #include "core/state.h"
 #include "core/view.h"
@@ -16,6 +19,10 @@
 struct run_observer {
     void (*event)(const struct event *event, const struct view *view, void *arg);
     void (*tick)(const struct view *view, int64_t wall_ms, const char *waiting, void *arg);
+    /* Optional: the run's loop is there, for a display that reads keys; until the last event.
+     * `request` takes what a person asks, with `request_arg`, on the loop's thread. */
+    void (*attach)(uv_loop_t *loop, void (*request)(const struct run_request *request, void *arg),
+                   void *request_arg, void *arg);
     void *arg;
 };
 

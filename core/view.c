@@ -92,6 +92,8 @@ static void apply_run_start(struct view *view, const struct event *event) {
     view->dirty = event->dirty;
     view->action = event->action;
     view->wave_count = event->wave_count;
+    view->max_failed = event->max_failed;
+    view->healthy_ms = (int64_t)event->healthy_ms;
     if (view->started_ms == 0) {
         view->started_ms = event->ts_ms;
     }

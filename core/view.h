@@ -34,6 +34,8 @@ struct view {
     bool dirty;
     enum run_action action;
     int64_t started_ms, ended_ms; /* wall; ended 0: not yet */
+    uint64_t max_failed;          /* hosts; more end the run */
+    int64_t healthy_ms;           /* that all hosts must be; 0: it differs */
     struct view_host *hosts; /* moves when a host is added: don't keep pointers over view_apply */
     size_t host_count;
     uint32_t wave, wave_count;

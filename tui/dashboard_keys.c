@@ -1,0 +1,650 @@
+/* The keys: one table that binds them, that the foot and the help are made of.
+ *
+ * A key changes the dashboard's state or asks something of the run; what takes a version away from
+ * a host, or stops, is typed out first.
+ */
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/text.h"
+#include "core/base/xalloc.h"
+#include "tui/dashboard_parts.h"
+
+#define NOTICE_MS    5000
+#define IN(mode)     (1u << (mode))
+#define FLEET_OR_LOG (IN(DASH_FLEET) | IN(DASH_LOG))
+#define EVERYWHERE   (IN(DASH_MODE_COUNT) - 1u)
+#define PANES        (IN(DASH_DETAIL) | IN(DASH_BUILD) | IN(DASH_HELP))
+
+struct key_binding {
+    int keys[2]; /* 0: no second one */
+    const char *label;
+    const char *foot; /* a word for the last row; NULL: not shown there */
+    const char *help;
+    unsigned modes;
+    void (*run)(struct dash *dash, int argument);
+    int argument;
+    bool acts; /* asks something of the run */
+};
+
+/* ---- notices ---- */
+
+void dash_notice(struct dash *dash, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    char *text = xvasprintf(format, args);
+    va_end(args);
+    free(dash->state.notice);
+    dash->state.notice = text_cleaned(text, strlen(text));
+    dash->state.notice_until_ms = dash->now_ms + NOTICE_MS;
+    free(text);
+}
+
+/* ---- moving about ---- */
+
+static size_t selected_index(const struct dash *dash) {
+    for (size_t i = 0; i < dash->order_count; i++) {
+        if (dash->order[i] == dash->state.selected) {
+            return i;
+        }
+    }
+    return 0;
+}
+
+static size_t moved(size_t from, long by, size_t last) {
+    if (by < 0) {
+        return from > (size_t)-by ? from - (size_t)-by : 0;
+    }
+    return last - from < (size_t)by ? last : from + (size_t)by;
+}
+
+static void scroll_by(struct dash_scroll *scroll, long by) {
+    size_t last = scroll->lines > scroll->height ? scroll->lines - scroll->height : 0;
+    scroll->top = scroll->top > last ? last : scroll->top;
+    scroll->top = moved(scroll->top, by, last);
+}
+
+static struct dash_scroll *pane_scroll(struct dash *dash) {
+    switch (dash->state.mode) {
+    case DASH_DETAIL:
+        return &dash->state.detail;
+    case DASH_BUILD:
+        return &dash->state.build;
+    case DASH_HELP:
+        return &dash->state.help;
+    case DASH_LOG:
+        return &dash->state.log;
+    case DASH_FLEET:
+    case DASH_MODE_COUNT:
+        break;
+    }
+    return NULL;
+}
+
+static void move_by(struct dash *dash, long by) {
+    struct dash_scroll *scroll = pane_scroll(dash);
+    if (scroll != NULL) {
+        scroll_by(scroll, by);
+        dash->state.follow =
+            dash->state.mode == DASH_LOG && scroll->top + scroll->height >= scroll->lines && by > 0;
+    } else if (dash->order_count > 0) {
+        size_t to = moved(selected_index(dash), by, dash->order_count - 1);
+        dash->state.selected = dash->order[to];
+    }
+}
+
+static void press_line(struct dash *dash, int by) {
+    move_by(dash, by);
+}
+
+static void press_page(struct dash *dash, int by) {
+    struct dash_scroll *scroll = pane_scroll(dash);
+    size_t page = scroll != NULL ? scroll->height : dash->state.page;
+    move_by(dash, (long)by * (long)(page > 1 ? page - 1 : 1));
+}
+
+static void press_end(struct dash *dash, int by) {
+    move_by(dash, (long)by * 1000000L);
+}
+
+static void open_mode(struct dash *dash, int mode) {
+    struct dash_state *state = &dash->state;
+    if (mode == DASH_DETAIL && (dash->view == NULL || dash->view->host_count == 0)) {
+        return;
+    }
+    bool same = state->mode == (enum dash_mode)mode;
+    if (mode == DASH_HELP && !same) {
+        state->before_help = state->mode;
+    }
+    state->mode = same ? DASH_FLEET : (enum dash_mode)mode;
+    if (!same && mode == DASH_DETAIL) {
+        state->detail.top = 0;
+    }
+    if (!same && mode == DASH_LOG) {
+        state->follow = true;
+    }
+}
+
+static void go_back(struct dash *dash, int argument) {
+    struct dash_state *state = &dash->state;
+    (void)argument;
+    if (state->mode == DASH_HELP) {
+        state->mode = state->before_help;
+    } else if (state->mode == DASH_LOG && state->search != NULL) {
+        free(state->search);
+        state->search = NULL;
+    } else if (state->mode != DASH_FLEET) {
+        state->mode = DASH_FLEET;
+    } else {
+        free(state->filter);
+        state->filter = NULL;
+    }
+}
+
+static void next_failure(struct dash *dash, int argument) {
+    (void)argument;
+    if (dash->state.mode == DASH_LOG && dash->state.search != NULL) {
+        if (!dash_log_search(dash, false)) {
+            dash_notice(dash, "no further line holds '%s'", dash->state.search);
+        }
+        return;
+    }
+    size_t from = selected_index(dash);
+    for (size_t i = 1; i <= dash->order_count; i++) {
+        size_t host = dash->order[(from + i) % dash->order_count];
+        enum host_state state = dash->view->hosts[host].state;
+        if ((state_words(state)->attention && !wording_is_success(dash->view, state)) ||
+            state == HOST_ROLLING_BACK) {
+            dash->state.selected = host;
+            return;
+        }
+    }
+    dash_notice(dash, "no host has failed");
+}
+
+static void previous_find(struct dash *dash, int argument) {
+    (void)argument;
+    if (dash->state.search == NULL || !dash_log_search(dash, true)) {
+        dash_notice(dash, "no line above holds '%s'",
+                    dash->state.search != NULL ? dash->state.search : "");
+    }
+}
+
+/* ---- settings ---- */
+
+static void toggle_follow(struct dash *dash, int argument) {
+    (void)argument;
+    dash->state.follow = !dash->state.follow;
+}
+
+static void toggle_wrap(struct dash *dash, int argument) {
+    (void)argument;
+    dash->state.wrap = !dash->state.wrap;
+}
+
+static void toggle_all(struct dash *dash, int argument) {
+    (void)argument;
+    dash->state.all_logs = !dash->state.all_logs;
+}
+
+static void toggle_map(struct dash *dash, int argument) {
+    (void)argument;
+    dash->state.no_map = !dash->state.no_map;
+}
+
+static void toggle_mouse(struct dash *dash, int argument) {
+    (void)argument;
+    dash->state.mouse = !dash->state.mouse;
+    dash_notice(dash, dash->state.mouse ? "mouse: click selects, the wheel scrolls; m ends it"
+                                        : "mouse: the terminal's again");
+}
+
+static void toggle_stay(struct dash *dash, int argument) {
+    (void)argument;
+    dash->state.stay = !dash->state.stay;
+    dash_notice(dash, dash->state.stay ? "stays open when the run is over"
+                                       : "closes when the run is over");
+}
+
+static void swap_to_plain(struct dash *dash, int argument) {
+    (void)argument;
+    dash->state.swap = true;
+}
+
+static void leave(struct dash *dash, int argument) {
+    (void)argument;
+    dash->state.leave = true;
+}
+
+/* ---- prompts ---- */
+
+static void open_prompt(struct dash *dash, enum dash_prompt prompt, const char *text) {
+    dash->state.prompt = prompt;
+    snprintf(dash->state.input, sizeof(dash->state.input), "%s", text != NULL ? text : "");
+}
+
+static void ask_filter(struct dash *dash, int argument) {
+    (void)argument;
+    if (dash->state.mode == DASH_LOG) {
+        open_prompt(dash, PROMPT_SEARCH, dash->state.search);
+    } else {
+        open_prompt(dash, PROMPT_FILTER, dash->state.filter);
+    }
+}
+
+static void send_request(struct dash *dash, const struct run_request *request) {
+    static const char *const done[] = {
+        [RUN_REQUEST_PAUSE] = "asked to pause: no more hosts are activated; c goes on",
+        [RUN_REQUEST_PROMOTE] = "asked to go on",
+        [RUN_REQUEST_DRAIN] = "asked to drain: hosts under way are finished",
+        [RUN_REQUEST_ABORT] = "asked to leave at once",
+        [RUN_REQUEST_TAKE_BACK] = "asked to go back",
+        [RUN_REQUEST_SKIP] = "asked to skip it",
+    };
+    if (dash->request == NULL || dash->view->ended) {
+        dash_notice(dash, dash->view->ended ? "the run is over"
+                                            : "read-only: the run belongs to another terminal");
+        return;
+    }
+    dash->request(request, dash->request_arg);
+    dash_notice(dash, "%s", done[request->kind]);
+}
+
+/* The word that confirms: the host's name, or what is about to happen to all. */
+static const char *confirm_word(const struct run_request *request) {
+    if (request->kind == RUN_REQUEST_TAKE_BACK) {
+        return request->host != NULL ? request->host : "all";
+    }
+    return request->kind == RUN_REQUEST_ABORT ? "abort" : "drain";
+}
+
+static void ask_run(struct dash *dash, int kind) {
+    struct dash_state *state = &dash->state;
+    struct run_request request = {.kind = (enum run_request_kind)kind};
+    bool of_host = kind == RUN_REQUEST_SKIP || kind == RUN_REQUEST_TAKE_BACK;
+    if (dash->request == NULL || dash->view == NULL || dash->view->ended) {
+        send_request(dash, &request);
+        return;
+    }
+    if (of_host && state->selected < dash->view->host_count) {
+        request.host = dash->view->hosts[state->selected].name;
+    }
+    bool asks =
+        kind == RUN_REQUEST_DRAIN || kind == RUN_REQUEST_ABORT || kind == RUN_REQUEST_TAKE_BACK;
+    if (!asks) {
+        send_request(dash, &request);
+        return;
+    }
+    free(state->asked_host);
+    state->asked_host = request.host != NULL ? xstrdup(request.host) : NULL;
+    state->asked = (struct run_request){.kind = request.kind, .host = state->asked_host};
+    open_prompt(dash, PROMPT_CONFIRM, NULL);
+}
+
+static void ask_all_back(struct dash *dash, int argument) {
+    size_t selected = dash->state.selected;
+    (void)argument;
+    dash->state.selected = MODEL_NONE;
+    ask_run(dash, RUN_REQUEST_TAKE_BACK);
+    dash->state.selected = selected;
+}
+
+static const struct key_binding bindings[] = {
+    {{KEY_ENTER},
+     "Enter",
+     "detail",
+     "the selected host in detail",
+     FLEET_OR_LOG,
+     open_mode,
+     DASH_DETAIL,
+     false},
+    {{'n'},
+     "n",
+     "next failure",
+     "the next host that failed; in the log: the next find",
+     FLEET_OR_LOG,
+     next_failure,
+     0,
+     false},
+    {{'N'}, "N", NULL, "in the log: the find before", IN(DASH_LOG), previous_find, 0, false},
+    {{'l'},
+     "l",
+     "log",
+     "the log, and back",
+     IN(DASH_FLEET) | IN(DASH_LOG) | IN(DASH_DETAIL),
+     open_mode,
+     DASH_LOG,
+     false},
+    {{'p'},
+     "p",
+     "pause",
+     "pause: activate no more hosts",
+     EVERYWHERE,
+     ask_run,
+     RUN_REQUEST_PAUSE,
+     true},
+    {{'c'},
+     "c",
+     NULL,
+     "go on: after a pause, or where a wave waits for promotion",
+     EVERYWHERE,
+     ask_run,
+     RUN_REQUEST_PROMOTE,
+     true},
+    {{'R'},
+     "R",
+     "roll back",
+     "roll the selected host back (asks)",
+     EVERYWHERE,
+     ask_run,
+     RUN_REQUEST_TAKE_BACK,
+     true},
+    {{'B'},
+     "B",
+     NULL,
+     "roll all hosts back that this run changed (asks)",
+     EVERYWHERE,
+     ask_all_back,
+     0,
+     true},
+    {{'x'},
+     "x",
+     NULL,
+     "skip the selected host, if it hasn't been started",
+     EVERYWHERE,
+     ask_run,
+     RUN_REQUEST_SKIP,
+     true},
+    {{'D'},
+     "D",
+     NULL,
+     "drain: start no more hosts, finish those under way (asks)",
+     EVERYWHERE,
+     ask_run,
+     RUN_REQUEST_DRAIN,
+     true},
+    {{'A'},
+     "A",
+     NULL,
+     "abort: leave at once, the hosts' guards take them back (asks)",
+     EVERYWHERE,
+     ask_run,
+     RUN_REQUEST_ABORT,
+     true},
+    {{'/'},
+     "/",
+     "filter",
+     "filter hosts by name, state, wave or message; in the log: search",
+     FLEET_OR_LOG,
+     ask_filter,
+     0,
+     false},
+    {{'f'}, "f", NULL, "in the log: follow, or stand still", IN(DASH_LOG), toggle_follow, 0, false},
+    {{'w'}, "w", NULL, "in the log: wrap long lines", IN(DASH_LOG), toggle_wrap, 0, false},
+    {{'a'},
+     "a",
+     NULL,
+     "in the log: the selected host's lines, or all",
+     IN(DASH_LOG),
+     toggle_all,
+     0,
+     false},
+    {{'b'}, "b", NULL, "the builds", EVERYWHERE, open_mode, DASH_BUILD, false},
+    {{'v'}, "v", NULL, "map and table, or the table alone", FLEET_OR_LOG, toggle_map, 0, false},
+    {{'s'}, "s", NULL, "plain lines, and back", EVERYWHERE, swap_to_plain, 0, false},
+    {{'k', KEY_ARROW_UP}, "k, up", NULL, "up", EVERYWHERE, press_line, -1, false},
+    {{'j', KEY_ARROW_DOWN}, "j, down", NULL, "down", EVERYWHERE, press_line, 1, false},
+    {{KEY_PAGE_UP}, "PgUp", NULL, "a page up", EVERYWHERE, press_page, -1, false},
+    {{KEY_PAGE_DOWN, ' '}, "PgDn, space", NULL, "a page down", EVERYWHERE, press_page, 1, false},
+    {{'g', KEY_START}, "g, Home", NULL, "to the top", EVERYWHERE, press_end, -1, false},
+    {{'G', KEY_FINISH}, "G, End", NULL, "to the end", EVERYWHERE, press_end, 1, false},
+    {{'m'},
+     "m",
+     NULL,
+     "the mouse: click selects, the wheel scrolls",
+     EVERYWHERE,
+     toggle_mouse,
+     0,
+     false},
+    {{'o'}, "o", NULL, "stay open when the run is over", EVERYWHERE, toggle_stay, 0, false},
+    {{'?'}, "?", "keys", "these keys", EVERYWHERE, open_mode, DASH_HELP, false},
+    {{KEY_ESCAPE},
+     "Esc",
+     NULL,
+     "back; takes filter and search away",
+     EVERYWHERE,
+     go_back,
+     0,
+     false},
+    {{KEY_ENTER}, "Enter", NULL, NULL, PANES, go_back, 0, false},
+    {{'q'},
+     "q",
+     "leave",
+     "leave the dashboard; the run goes on as plain lines",
+     EVERYWHERE,
+     leave,
+     0,
+     false},
+};
+
+void dash_list_keys(void (*line)(const char *label, const char *help, bool acts, void *arg),
+                    void *arg) {
+    for (size_t i = 0; i < ARRAY_LEN(bindings); i++) {
+        if (bindings[i].help != NULL) {
+            line(bindings[i].label, bindings[i].help, bindings[i].acts, arg);
+        }
+    }
+}
+
+/* ---- typing into a prompt ---- */
+
+static void take_input(struct dash *dash) {
+    struct dash_state *state = &dash->state;
+    enum dash_prompt prompt = state->prompt;
+    state->prompt = PROMPT_NONE;
+    if (prompt == PROMPT_CONFIRM) {
+        if (strcmp(state->input, confirm_word(&state->asked)) == 0) {
+            send_request(dash, &state->asked);
+        } else {
+            dash_notice(dash, "not confirmed; nothing was done");
+        }
+    } else if (prompt == PROMPT_SEARCH && state->search != NULL) {
+        dash->state.log.top = dash->state.follow ? 0 : dash->state.log.top;
+        if (!dash_log_search(dash, false) && !dash_log_search(dash, true)) {
+            dash_notice(dash, "no line holds '%s'", state->search);
+        }
+    }
+}
+
+/* Filter and search follow what is typed. */
+static void follow_input(struct dash *dash) {
+    struct dash_state *state = &dash->state;
+    char **slot = state->prompt == PROMPT_FILTER   ? &state->filter
+                  : state->prompt == PROMPT_SEARCH ? &state->search
+                                                   : NULL;
+    if (slot != NULL) {
+        free(*slot);
+        *slot = state->input[0] != '\0' ? xstrdup(state->input) : NULL;
+    }
+}
+
+static void append_character(char *input, size_t size, int code) {
+    size_t len = strlen(input);
+    char one[5];
+    size_t count = 0;
+    if (code < 0x80) {
+        one[count++] = (char)code;
+    } else if (code < 0x800) {
+        one[count++] = (char)(0xC0 | code >> 6);
+    } else if (code < 0x10000) {
+        one[count++] = (char)(0xE0 | code >> 12);
+        one[count++] = (char)(0x80 | (code >> 6 & 0x3F));
+    } else {
+        one[count++] = (char)(0xF0 | code >> 18);
+        one[count++] = (char)(0x80 | (code >> 12 & 0x3F));
+        one[count++] = (char)(0x80 | (code >> 6 & 0x3F));
+    }
+    if (code >= 0x80) {
+        one[count++] = (char)(0x80 | (code & 0x3F));
+    }
+    if (len + count < size) {
+        memcpy(input + len, one, count);
+        input[len + count] = '\0';
+    }
+}
+
+static void type_key(struct dash *dash, int key) {
+    struct dash_state *state = &dash->state;
+    if (key == KEY_ENTER) {
+        take_input(dash);
+    } else if (key == KEY_ESCAPE) {
+        state->input[0] = '\0';
+        follow_input(dash);
+        state->prompt = PROMPT_NONE;
+    } else if (key == KEY_BACKSPACE) {
+        size_t len = strlen(state->input);
+        while (len > 0 && ((unsigned char)state->input[--len] & 0xC0) == 0x80) {
+        }
+        state->input[len] = '\0';
+        follow_input(dash);
+    } else if (key >= ' ' && key < KEY_ARROW_UP && (key < 0x7F || key >= 0xA0)) {
+        append_character(state->input, sizeof(state->input), key);
+        follow_input(dash);
+    }
+}
+
+static void press_mouse(struct dash *dash, const struct key_press *press) {
+    if (press->key == KEY_WHEEL_UP || press->key == KEY_WHEEL_DOWN) {
+        move_by(dash, press->key == KEY_WHEEL_UP ? -3 : 3);
+        return;
+    }
+    struct dash_state *state = &dash->state;
+    int row = press->row - state->table_row;
+    bool in_table = state->mode == DASH_FLEET && row >= 0 && (size_t)row < state->page;
+    if (in_table && state->top + (size_t)row < dash->order_count) {
+        state->selected = dash->order[state->top + (size_t)row];
+    }
+}
+
+void dash_press(struct dash *dash, const struct key_press *press) {
+    struct dash_state *state = &dash->state;
+    if (state->prompt != PROMPT_NONE) {
+        type_key(dash, press->key);
+        return;
+    }
+    if (press->key >= KEY_MOUSE_PRESS) {
+        press_mouse(dash, press);
+        return;
+    }
+    free(state->notice);
+    state->notice = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(bindings) && press->key != KEY_NONE; i++) {
+        const struct key_binding *binding = &bindings[i];
+        bool bound = binding->keys[0] == press->key || binding->keys[1] == press->key;
+        if (bound && (binding->modes & IN(state->mode)) &&
+            (dash->view != NULL || binding->run == leave)) {
+            binding->run(dash, binding->argument);
+            return;
+        }
+    }
+}
+
+/* ---- the last row ---- */
+
+static void draw_prompt(struct dash *dash, int row) {
+    const struct dash_state *state = &dash->state;
+    struct screen *screen = &dash->screen;
+    struct buf text = BUF_INIT;
+    if (state->prompt == PROMPT_CONFIRM) {
+        static const char *const what[RUN_REQUEST_COUNT] = {
+            [RUN_REQUEST_DRAIN] = "start no more hosts",
+            [RUN_REQUEST_ABORT] = "leave now, guards armed",
+            [RUN_REQUEST_TAKE_BACK] = "roll back",
+        };
+        const char *word = confirm_word(&state->asked);
+        buf_printf(&text, "%s%s%s? type '%s': ", what[state->asked.kind],
+                   state->asked.kind == RUN_REQUEST_TAKE_BACK ? " " : "",
+                   state->asked.kind == RUN_REQUEST_TAKE_BACK ? word : "", word);
+    } else {
+        buf_add_text(&text, state->prompt == PROMPT_SEARCH ? "search: " : "filter: ");
+    }
+    unsigned style = state->prompt == PROMPT_CONFIRM ? STYLE_BOLD | TONE_WARN : STYLE_BOLD;
+    int col = screen_put(screen, row, 1, screen->cols - 2, style, buf_text(&text));
+    col = screen_put(screen, row, col, screen->cols - 2, TONE_PLAIN, state->input);
+    screen_mark(screen, row, col, col + 1, STYLE_REVERSE);
+    buf_free(&text);
+}
+
+static int foot_key(struct screen *screen, int row, int col, const char *label, const char *word) {
+    col = screen_put(screen, row, col, screen->cols - 1, STYLE_BOLD, label);
+    return screen_put(screen, row, col + 1, screen->cols - 1, TONE_DIM, word) + 2;
+}
+
+static void draw_keys(struct dash *dash, int row) {
+    struct screen *screen = &dash->screen;
+    const struct dash_state *state = &dash->state;
+    /* The two that nobody may miss stand at the right, whatever the width. */
+    int right = screen->cols - 1 - screen_width(screen, "? keys  q leave");
+    int col = 1;
+    for (size_t i = 0; i < ARRAY_LEN(bindings); i++) {
+        const struct key_binding *binding = &bindings[i];
+        bool pinned = binding->keys[0] == '?' || binding->keys[0] == 'q';
+        bool here = binding->foot != NULL && (binding->modes & IN(state->mode)) && !pinned &&
+                    (!binding->acts || dash->request != NULL);
+        const char *word = binding->foot;
+        if (here && state->mode == DASH_LOG && binding->keys[0] == '/') {
+            word = "search";
+        }
+        if (!here) {
+            continue;
+        }
+        int width = screen_width(screen, binding->label) + 1 + screen_width(screen, word);
+        if (col + width + 2 <= right) {
+            col = foot_key(screen, row, col, binding->label, word);
+        }
+    }
+    int at = foot_key(screen, row, right, "?", "keys");
+    foot_key(screen, row, at, "q", state->mode == DASH_FLEET ? "leave" : "leave");
+}
+
+void dash_draw_foot(struct dash *dash, int row) {
+    struct dash_state *state = &dash->state;
+    struct screen *screen = &dash->screen;
+    if (state->prompt != PROMPT_NONE) {
+        draw_prompt(dash, row);
+        return;
+    }
+    if (state->notice != NULL && dash->now_ms < state->notice_until_ms) {
+        screen_put(screen, row, 1, screen->cols - 1, STYLE_BOLD, state->notice);
+        return;
+    }
+    if (state->filter != NULL && state->mode == DASH_FLEET) {
+        screen_printf(screen, row, 1, screen->cols - 1, STYLE_BOLD,
+                      "filter: %s  (%zu of %zu hosts; Esc takes it away)", state->filter,
+                      dash->order_count, dash->view->host_count);
+        return;
+    }
+    draw_keys(dash, row);
+}
+
+/* ---- start and end ---- */
+
+void dash_init(struct dash *dash) {
+    *dash = (struct dash){.live = true};
+    model_init(&dash->model);
+    dash->state.all_logs = true;
+    dash->state.follow = true;
+}
+
+void dash_release(struct dash *dash) {
+    struct dash_state *state = &dash->state;
+    free(state->filter);
+    free(state->search);
+    free(state->asked_host);
+    free(state->notice);
+    free(dash->waiting);
+    free(dash->order);
+    model_release(&dash->model);
+    screen_release(&dash->screen);
+}
