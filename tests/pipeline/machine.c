@@ -298,9 +298,9 @@ static int guard_start(struct machine *machine, const struct script_vars *vars, 
         SET(guard->old, machine->profile);
     }
     guard->link_generation = machine->generation;
-    guard->to = atoll(script_var(vars, "TO"));
-    guard->activate_ms = (uint64_t)atoll(script_var(vars, "ACTIVATE_MS"));
-    guard->confirm_ms = (uint64_t)atoll(script_var(vars, "CONFIRM_MS"));
+    guard->to = strtoll(script_var(vars, "TO"), NULL, 10);
+    guard->activate_ms = (uint64_t)strtoll(script_var(vars, "ACTIVATE_MS"), NULL, 10);
+    guard->confirm_ms = (uint64_t)strtoll(script_var(vars, "CONFIRM_MS"), NULL, 10);
     guard->next_ms = virtual_time_ms() + 30;
     machine->activations++;
     say(out, "guard", "started");

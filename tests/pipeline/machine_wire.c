@@ -296,7 +296,8 @@ static void run_script(struct wire *wire) {
     const char *name = name_of(&vars);
     bool poll = strcmp(name, "guard_poll") == 0;
     if (poll && wire->poll_until_ms == 0) {
-        wire->poll_until_ms = virtual_time_ms() + (uint64_t)atoll(script_var(&vars, "WAIT_MS"));
+        wire->poll_until_ms =
+            virtual_time_ms() + (uint64_t)strtoll(script_var(&vars, "WAIT_MS"), NULL, 10);
     }
     if (poll && virtual_time_ms() < wire->poll_until_ms && machine_poll_waits(machine, &vars)) {
         uv_timer_start(&wire->timer, wire->timer.timer_cb, POLL_TURN_MS, 0);

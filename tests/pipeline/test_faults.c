@@ -90,6 +90,9 @@ static bool stands(enum step step) {
 
 /* Where no script is sent, one can't fail; only before the activation can a host be cancelled. */
 static bool applies(enum step step, enum blow blow) {
+    if (strcmp(host_steps[step].name, "adopt") == 0) {
+        return false; /* of a resumed run, which these routes don't make */
+    }
     if (stands(step) && (blow == BLOW_FAIL || blow == BLOW_HANG || blow == BLOW_CUT_AFTER ||
                          blow == BLOW_GONE_AFTER)) {
         return false;
@@ -160,7 +163,7 @@ ParameterizedTestParameters(faults, every_step_under_every_fault) {
     return cr_make_param_array(int, steps, STEP_COUNT);
 }
 
-ParameterizedTest(int *step, faults, every_step_under_every_fault) {
+ParameterizedTest(const int *step, faults, every_step_under_every_fault) {
     for (int blow = BLOW_FAIL; blow < BLOW_COUNT; blow++) {
         if (applies((enum step) * step, (enum blow)blow)) {
             run_case((enum step) * step, (enum blow)blow);

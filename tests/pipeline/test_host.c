@@ -95,10 +95,10 @@ Test(host, keeps_the_root_and_lets_the_lock_go_when_pushed) {
     cr_expect(machine->staged);
 }
 
-Test(host, is_staged_only_after_the_dry_activation) {
+Test(host, is_staged_again_after_the_dry_activation) {
     world.run.action = ACTION_DRY_ACTIVATE;
     world_run(&world);
-    expect_story("connecting building staging staged");
+    expect_story("connecting building staging staged staged");
     expect_trace("inspect lock_take stage dry_activate unstage lock_release ");
 }
 

@@ -9,7 +9,7 @@ static bool begun;
 static uint64_t now_ms = 1000000;
 
 /* Instead of the C library's, for this program and the libraries that it has loaded. */
-int clock_gettime(clockid_t id, struct timespec *ret) {
+int clock_gettime(clockid_t id, struct timespec *ret) { // NOLINT(readability-inconsistent-*)
     if (begun && (id == CLOCK_MONOTONIC || id == CLOCK_MONOTONIC_COARSE)) {
         ret->tv_sec = (time_t)(now_ms / 1000);
         ret->tv_nsec = (long)(now_ms % 1000) * 1000000;

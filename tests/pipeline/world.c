@@ -187,7 +187,7 @@ static const unsigned legal[HOST_STATE_COUNT] = {
     [HOST_CONNECTING] = M(BUILDING) | M(FAILED) | M(UNREACHABLE) | M(SKIPPED),
     [HOST_BUILDING] = M(STAGING) | M(UNCHANGED) | M(FAILED) | M(SKIPPED),
     [HOST_STAGING] = M(STAGED) | M(FAILED) | M(SKIPPED),
-    [HOST_STAGED] = M(ACTIVATING) | M(COMMITTING) | M(FAILED) | M(SKIPPED),
+    [HOST_STAGED] = M(STAGED) | M(ACTIVATING) | M(COMMITTING) | M(FAILED) | M(SKIPPED),
     [HOST_ACTIVATING] =
         M(CONFIRMING) | M(ROLLING_BACK) | M(FAILED) | M(SKIPPED) | M(REBOOT_REQUIRED) | M(UNKNOWN),
     [HOST_CONFIRMING] = M(PROBING) | M(ROLLING_BACK) | M(FAILED) | M(UNKNOWN),
@@ -198,9 +198,11 @@ static const unsigned legal[HOST_STATE_COUNT] = {
     [HOST_HEALTHY] = M(ROLLING_BACK),
 };
 
-static bool is_end(const struct world *world, enum host_state state) {
-    bool stages = world->run.action == ACTION_PUSH || world->run.action == ACTION_DRY_ACTIVATE;
-    return host_state_is_end(state) || (stages && state == HOST_STAGED);
+/* Under dry-activate a host is staged twice: before its try, and at the end (core/rollout.c). */
+static bool is_end(const struct world *world, const struct event *event) {
+    bool stages = world->run.action == ACTION_PUSH ||
+                  (world->run.action == ACTION_DRY_ACTIVATE && event->from == HOST_STAGED);
+    return host_state_is_end(event->to) || (stages && event->to == HOST_STAGED);
 }
 
 static void on_event(struct event *event, void *arg) {
@@ -220,7 +222,7 @@ static void on_event(struct event *event, void *arg) {
             world->build_due = true;
             answer_soon(world);
         }
-        if (is_end(world, event->to)) {
+        if (is_end(world, event)) {
             world->end = event->to;
             world->ends++;
             snprintf(world->reason, sizeof(world->reason), "%s", event->reason);
@@ -360,6 +362,12 @@ static void open_store(struct world *world) {
     }
 }
 
+static void give_up(const struct world *world) {
+    const char *step = host_steps[world->host->step].name;
+    cr_assert_fail("it stands still in \"%s\" (blow %s): %s", step, blow_names[world->blow],
+                   buf_text(&world->story));
+}
+
 void world_go(struct world *world) {
     struct host_plan plan = {.inv = &world->inv,
                              .spec = &world->spec,
@@ -389,9 +397,7 @@ void world_go(struct world *world) {
         bool more = virtual_time_turn(&world->loop);
         look(world);
         if (world->host != NULL && (!more || virtual_time_ms() - began > GIVE_UP_MS)) {
-            cr_assert_fail("it stands still in \"%s\" (blow %s): %s",
-                           host_steps[world->host->step].name, blow_names[world->blow],
-                           buf_text(&world->story));
+            give_up(world);
         }
     }
 }
