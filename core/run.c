@@ -23,6 +23,7 @@
 #include "core/host.h"
 #include "core/journal.h"
 #include "core/lane.h"
+#include "core/resume.h"
 #include "core/rollout.h"
 
 #define LEASE_MS  (2u * 60u * 1000u)
@@ -31,7 +32,7 @@
 #define TICK_MS   1000u
 
 struct run_host {
-    struct lane *lane;
+    struct lane *lane; /* NULL: it had ended before the run was resumed */
     struct elevation elevation;
     char *path, *nonce; /* of what it wants */
     bool released;
@@ -59,7 +60,10 @@ struct run {
     struct mailbox reports;
     struct transport *transport; /* for build hosts */
     struct build *build;
+    const struct inv_host **build_hosts; /* to be built, and the host of the run that each is */
+    size_t *build_map;
     bool build_done;
+    struct resume *resume; /* NULL: a new run */
     uint64_t seq;
     uv_timer_t tick, display, leave;
     uv_signal_t signals[2];
@@ -159,6 +163,11 @@ static void publish_start(struct run *run) {
     event->dirty = options->dirty;
     event->action = options->action;
     event->policy = xstrdup(options->policy_json);
+    if (options->to_path != NULL) {
+        event->target = xstrdup(options->to_path);
+    } else if (options->to_generation > 0) {
+        event->target = xasprintf("%lld", (long long)options->to_generation);
+    }
     event->wave_count = (uint32_t)rollout_wave_count(run->rollout);
     event->max_failed = rollout_failures_allowed(run->rollout);
     event->healthy_ms = shared_healthy_ms(run);
@@ -175,7 +184,8 @@ static void publish_start(struct run *run) {
 
 static void publish_end(struct run *run, int exit_code) {
     struct event *event = event_new(EVENT_RUN_END);
-    event->result = xstrdup(rollout_result(run->rollout, run->signal));
+    const char *result = rollout_result(run->rollout, run->signal);
+    event->result = xstrdup(run->failure.code != 0 ? "interrupted" : result);
     event->exit = exit_code;
     for (int state = 0; state < HOST_STATE_COUNT; state++) {
         event->counts[state] = (uint32_t)rollout_count(run->rollout, (enum host_state)state);
@@ -238,6 +248,23 @@ static struct event *decision_event(struct run *run, const struct rollout_decisi
     return event;
 }
 
+static void add_host(struct run *run, size_t index, const struct host_resume *resume);
+
+/* A host that was healthy before the run was resumed is connected to only now. */
+static void take_back(struct run *run, size_t index) {
+    struct run_host *host = &run->hosts[index];
+    if (host->lane != NULL) {
+        lane_take_back(host->lane, index);
+        return;
+    }
+    struct host_resume back = run->resume->hosts[index].ask;
+    back.ask = true;
+    back.back = true;
+    back.taken_back = true;
+    host->released = false;
+    add_host(run, index, &back);
+}
+
 static void skip_host(struct run *run, const struct rollout_decision *decision) {
     struct error error = ERROR_INIT;
     const char *reason = decision->reason != NULL ? decision->reason : "stopped";
@@ -251,6 +278,11 @@ static void skip_host(struct run *run, const struct rollout_decision *decision) 
 /* What a decision does, once it is on disk. */
 static void carry_out(struct run *run, const struct rollout_decision *decision) {
     struct lane *lane = run->hosts[decision->host].lane;
+    bool of_host = decision->kind == ROLLOUT_GRANT || decision->kind == ROLLOUT_LEAVE ||
+                   decision->kind == ROLLOUT_SKIP || decision->kind == ROLLOUT_REPROBE;
+    if (of_host && lane == NULL) {
+        return;
+    }
     switch (decision->kind) {
     case ROLLOUT_GRANT:
         lane_grant(lane, decision->host, decision->act);
@@ -259,7 +291,7 @@ static void carry_out(struct run *run, const struct rollout_decision *decision) 
         lane_leave(lane, decision->host);
         break;
     case ROLLOUT_TAKE_BACK:
-        lane_take_back(lane, decision->host);
+        take_back(run, decision->host);
         break;
     case ROLLOUT_SKIP:
         skip_host(run, decision);
@@ -283,9 +315,11 @@ static bool needs_sync(enum rollout_decision_kind kind) {
     return kind == ROLLOUT_GRANT || kind == ROLLOUT_TAKE_BACK;
 }
 
-/* Nobody can promote a paused run where no person is there: it lets go and says how to go on. */
-static void pause_without_person(struct run *run) {
-    rollout_control(run->rollout, ROLLOUT_CONTROL_DRAIN, SIZE_MAX, now_ms());
+/* Nobody can promote a paused run where no person is there: it lets go, its hosts stay where they
+ * are, and `fleet promote` goes on from there. */
+static bool leaves_at(const struct run *run, const struct rollout_decision *decision) {
+    return decision->kind == ROLLOUT_PAUSE && !run->options->interactive &&
+           decision->reason != NULL && strcmp(decision->reason, "promote") == 0;
 }
 
 static void drain_decisions(struct run *run) {
@@ -318,8 +352,8 @@ static void drain_decisions(struct run *run) {
     while (first != NULL) {
         struct posting *posting = first;
         first = posting->next;
-        if (posting->decision.kind == ROLLOUT_PAUSE && !run->options->interactive) {
-            pause_without_person(run);
+        if (leaves_at(run, &posting->decision)) {
+            end_run(run);
         }
         if (run->failure.code == 0 || !needs_sync(posting->decision.kind)) {
             carry_out(run, &posting->decision);
@@ -353,8 +387,25 @@ static void schedule_tick(struct run *run) {
     uv_timer_start(&run->tick, on_tick, at > now ? at - now : 0, 0);
 }
 
+static void promote(struct run *run) {
+    publish(run, event_new(EVENT_PROMOTE), true);
+    rollout_control(run->rollout, ROLLOUT_CONTROL_PROMOTE, SIZE_MAX, now_ms());
+    decide(run);
+}
+
+/* `fleet promote` in another terminal leaves a file. One that comes when nothing waits goes unheard,
+ * so that it releases no later wave. */
+static void look_for_promotion(struct run *run) {
+    AUTO_FREE char *path = xasprintf("%s/%s", journal_dir(run->journal), RUN_PROMOTE_FILE);
+    bool waits = run->view->paused != NULL && strcmp(run->view->paused, "promote") == 0;
+    if (unlink(path) == 0 && waits && !run->ended) {
+        promote(run);
+    }
+}
+
 static void on_display(uv_timer_t *timer) {
     struct run *run = timer->data;
+    look_for_promotion(run);
     struct buf waiting = BUF_INIT;
     rollout_waiting(run->rollout, now_ms(), &waiting);
     run->options->observer.tick(run->view, clock_wall_ms(&clock_system), buf_text(&waiting),
@@ -378,7 +429,7 @@ static void maybe_close(struct run *run) {
 }
 
 static void release_host(struct run *run, size_t host) {
-    if (!run->hosts[host].released) {
+    if (!run->hosts[host].released && run->hosts[host].lane != NULL) {
         run->hosts[host].released = true;
         lane_release(run->hosts[host].lane, host);
     }
@@ -480,21 +531,22 @@ static const char *const build_names[] = {[BUILD_EVALUATING] = "evaluating",
                                           [BUILD_BUILT] = "built",
                                           [BUILD_FAILED] = "failed"};
 
-static void on_build_state(size_t host, enum build_state state, const char *path, const char *drv,
+static void on_build_state(size_t index, enum build_state state, const char *path, const char *drv,
                            void *arg) {
     struct run *run = arg;
-    struct event *event = host_event(run, EVENT_BUILD, host);
+    struct event *event = host_event(run, EVENT_BUILD, run->build_map[index]);
     event->state = xstrdup(build_names[state]);
     event->path = path != NULL ? xstrdup(path) : NULL;
     event->drv = drv != NULL ? xstrdup(drv) : NULL;
     publish(run, event, false);
 }
 
-static void on_build_log(size_t host, const char *line, size_t len, void *arg) {
-    publish_log(arg, host, "build", line, len);
+static void on_build_log(size_t index, const char *line, size_t len, void *arg) {
+    struct run *run = arg;
+    publish_log(run, index != SIZE_MAX ? run->build_map[index] : SIZE_MAX, "build", line, len);
 }
 
-static void on_built(size_t host, const struct build_result *result, void *arg) {
+static void on_built(size_t index, const struct build_result *result, void *arg) {
     static const enum host_source_kind kinds[] = {[BUILD_SOURCE_LOCAL] = HOST_SOURCE_LOCAL,
                                                   [BUILD_SOURCE_REMOTE] = HOST_SOURCE_REMOTE,
                                                   [BUILD_SOURCE_TARGET] = HOST_SOURCE_TARGET};
@@ -502,11 +554,13 @@ static void on_built(size_t host, const struct build_result *result, void *arg) 
     struct host_source source = {.kind = kinds[result->source],
                                  .remote = result->remote,
                                  .remote_command = result->remote_command};
+    size_t host = run->build_map[index];
     lane_desired(run->hosts[host].lane, host, result->path, &source);
 }
 
-static void on_build_failed(size_t host, const struct error *error, void *arg) {
+static void on_build_failed(size_t index, const struct error *error, void *arg) {
     struct run *run = arg;
+    size_t host = run->build_map[index];
     if (error->code != FLEET_ERR_CANCELLED) {
         lane_end(run->hosts[host].lane, host, HOST_FAILED, error);
     }
@@ -523,6 +577,38 @@ static const struct conn_spec *build_spec(const struct inv_host *host, void *arg
     return spec_of(run->options->specs, host);
 }
 
+/* What a resumed host is to run is known from the journal where its change was granted, or where
+ * its build still lies here. */
+static bool give_recorded(struct run *run, size_t host) {
+    const struct resume_host *recorded = run->resume != NULL ? &run->resume->hosts[host] : NULL;
+    if (recorded == NULL || recorded->path == NULL) {
+        return false;
+    }
+    struct host_source source = {.kind = HOST_SOURCE_LOCAL};
+    if (access(recorded->path, F_OK) != 0 || run->options->action == ACTION_ROLLBACK) {
+        if (!recorded->touched && run->options->action != ACTION_ROLLBACK) {
+            return false;
+        }
+        source.kind = HOST_SOURCE_TARGET; /* it was copied there before its change was granted */
+    }
+    lane_desired(run->hosts[host].lane, host, recorded->path, &source);
+    return true;
+}
+
+/* Fills build_hosts and build_map; how many there are to build. */
+static size_t choose_builds(struct run *run) {
+    size_t count = 0;
+    run->build_hosts = xcalloc(run->options->host_count + 1, sizeof(*run->build_hosts));
+    run->build_map = xcalloc(run->options->host_count + 1, sizeof(*run->build_map));
+    for (size_t i = 0; i < run->options->host_count; i++) {
+        if (run->hosts[i].lane != NULL && !give_recorded(run, i)) {
+            run->build_hosts[count] = inv(run, i);
+            run->build_map[count++] = i;
+        }
+    }
+    return count;
+}
+
 static void start_build(struct run *run) {
     static const struct build_handlers handlers = {.on_state = on_build_state,
                                                    .on_log = on_build_log,
@@ -535,15 +621,33 @@ static void start_build(struct run *run) {
                                   .transport = run->transport,
                                   .spec = build_spec,
                                   .spec_arg = run};
-    run->build = build_start(&run->loop, options->inventory, options->hosts, options->host_count,
-                             &build, &handlers, run);
+    size_t count = choose_builds(run);
+    if (count > 0) {
+        run->build = build_start(&run->loop, options->inventory, run->build_hosts, count, &build,
+                                 &handlers, run);
+    }
 }
 
 /* A rollback to a path needs no build: the hosts have it. */
 static void start_rollback(struct run *run) {
     struct host_source source = {.kind = HOST_SOURCE_TARGET};
-    for (size_t i = 0; run->options->to_path != NULL && i < run->options->host_count; i++) {
-        lane_desired(run->hosts[i].lane, i, run->options->to_path, &source);
+    for (size_t i = 0; i < run->options->host_count; i++) {
+        if (run->hosts[i].lane == NULL || give_recorded(run, i)) {
+            continue;
+        }
+        if (run->options->to_path != NULL) {
+            lane_desired(run->hosts[i].lane, i, run->options->to_path, &source);
+        }
+    }
+}
+
+/* `update --plan`: exactly what was planned. */
+static void start_planned(struct run *run) {
+    for (size_t i = 0; i < run->options->host_count; i++) {
+        const struct run_system *system = &run->options->systems[i];
+        struct host_source source = {.kind = system->on_target ? HOST_SOURCE_TARGET
+                                                               : HOST_SOURCE_LOCAL};
+        lane_desired(run->hosts[i].lane, i, system->path, &source);
     }
 }
 
@@ -569,6 +673,8 @@ static void on_signal(uv_signal_t *handle, int number) {
         publish_log(run, SIZE_MAX, "fleet", second, sizeof(second) - 1);
         end_run(run);
     } else {
+        publish_end(run, rollout_exit_code(run->rollout, run->signal));
+        fflush(stdout);
         quick_exit(128 + run->signal); /* which gives the terminal back */
     }
 }
@@ -694,6 +800,21 @@ static void close_loop(struct run *run) {
     uv_loop_close(&run->loop);
 }
 
+static void add_host(struct run *run, size_t index, const struct host_resume *resume) {
+    struct run_host *host = &run->hosts[index];
+    host->lane = run->lanes[index % run->lane_count];
+    struct host_plan plan = {.index = index,
+                             .inv = inv(run, index),
+                             .spec = spec_of(run->options->specs, inv(run, index)),
+                             .elevation = host->elevation,
+                             .wave = (uint32_t)rollout_wave_of(run->rollout, index),
+                             .run = &run->shared,
+                             .to_generation = run->options->to_generation,
+                             .resume = *resume};
+    lane_add(host->lane, &plan);
+    run->open_hosts++;
+}
+
 static void start_hosts(struct run *run) {
     const struct run_options *options = run->options;
     struct lane_options lane = {
@@ -703,17 +824,42 @@ static void start_hosts(struct run *run) {
         run->lanes[i] = lane_new(&lane);
     }
     for (size_t i = 0; i < options->host_count; i++) {
-        struct run_host *host = &run->hosts[i];
-        host->lane = run->lanes[i % run->lane_count];
-        struct host_plan plan = {.index = i,
-                                 .inv = inv(run, i),
-                                 .spec = spec_of(options->specs, inv(run, i)),
-                                 .elevation = host->elevation,
-                                 .wave = (uint32_t)rollout_wave_of(run->rollout, i),
-                                 .run = &run->shared,
-                                 .to_generation = options->to_generation};
-        lane_add(host->lane, &plan);
-        run->open_hosts++;
+        struct host_resume resume = {.ask = false};
+        enum resume_how how = run->resume != NULL ? run->resume->hosts[i].how : RESUME_ANEW;
+        if (how == RESUME_ASK) {
+            resume = run->resume->hosts[i].ask;
+            resume.ask = true;
+        }
+        if (how != RESUME_KEEP) {
+            add_host(run, i, &resume);
+        }
+    }
+}
+
+/* Tells the rollout where the hosts of a resumed run stand. */
+static void replay(struct run *run) {
+    const struct resume *resume = run->resume;
+    for (size_t i = 0; i < resume->count; i++) {
+        const struct resume_host *host = &resume->hosts[i];
+        if (host->touched) {
+            rollout_moved(run->rollout, i, HOST_ACTIVATING, NULL, now_ms());
+        }
+        bool ended = host_state_is_end(host->state) && host->how == RESUME_KEEP;
+        if (ended || (host->touched && host->state == HOST_ROLLING_BACK) ||
+            (host->how == RESUME_KEEP && is_end(run, host->state))) {
+            rollout_moved(run->rollout, i, host->state, host->reason, now_ms());
+        }
+    }
+    bool waits = resume->waits && !run->options->promote;
+    rollout_resume(run->rollout, resume->waves_done, waits);
+}
+
+static void publish_resumed(struct run *run) {
+    char *line = xasprintf("%s by %s", run->options->promote ? "promoted" : "resumed", run->who);
+    publish_log(run, SIZE_MAX, "fleet", line, strlen(line));
+    free(line);
+    if (run->resume->waits && run->options->promote) {
+        publish(run, event_new(EVENT_PROMOTE), true);
     }
 }
 
@@ -727,23 +873,72 @@ static int find_elevations(struct run *run, struct error *error) {
     return 0;
 }
 
+/* FNV-1a (Fowler, Noll, Vo): the order "shuffle" is then the same when the run is resumed. */
+static uint64_t seed_of(const char *run_id) {
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (const char *at = run_id; *at != '\0'; at++) {
+        hash = (hash ^ (unsigned char)*at) * UINT64_C(0x100000001b3);
+    }
+    return hash;
+}
+
+/* Reads the whole journal, which is ours by now, into the view. */
+static int fold_journal(struct run *run, struct error *error) {
+    struct journal_reader *reader = NULL;
+    char *id = NULL;
+    struct event *event = NULL;
+    int got = journal_open(run->options->state_dir, run->id, &reader, &id, error);
+    while (got == 0 && (got = journal_next(reader, &event, error)) > 0) {
+        view_apply(run->view, event);
+        event_free(event);
+        got = 0;
+    }
+    journal_reader_close(reader);
+    free(id);
+    run->seq = run->view->last_seq;
+    return got;
+}
+
+static int open_journal(struct run *run, struct error *error) {
+    const struct run_options *options = run->options;
+    run->view = view_new();
+    if (options->resume_id == NULL) {
+        run_id_new(clock_wall_ms(&clock_system), run->id);
+        return journal_create(options->state_dir, run->id, &run->journal, error);
+    }
+    snprintf(run->id, sizeof(run->id), "%s", options->resume_id);
+    int err = journal_reopen(options->state_dir, run->id, &run->journal, error);
+    if (err == 0) {
+        err = fold_journal(run, error);
+    }
+    if (err == 0 && run->view->host_count != options->host_count) {
+        err = error_set(error, FLEET_ERR_USAGE, "usage",
+                        "run %s has other hosts by now: was it resumed elsewhere? Try again",
+                        run->id);
+    }
+    if (err == 0) {
+        run->resume = resume_new(run->view, options->inventory->policy.bake_ms > 0);
+    }
+    return err;
+}
+
 static int prepare(struct run *run, struct error *error) {
     const struct run_options *options = run->options;
     struct rollout_plan plan = {.hosts = options->hosts,
                                 .host_count = options->host_count,
                                 .policy = &options->inventory->policy,
-                                .action = options->action,
-                                .seed = (uint64_t)clock_wall_ms(&clock_system)};
+                                .action = options->action};
     run->hosts = xcalloc(options->host_count, sizeof(*run->hosts));
     int err = find_elevations(run, error);
     if (err != 0) {
         return err;
     }
-    run_id_new(clock_wall_ms(&clock_system), run->id);
-    err = journal_create(options->state_dir, run->id, &run->journal, error);
+    err = open_journal(run, error);
     if (err != 0) {
         return err;
     }
+    plan.seed = seed_of(run->id);
+    plan.waves = run->resume != NULL ? run->resume->waves : NULL;
     run->who = who_am_i();
     run->shared = (struct host_run){.run = run->id,
                                     .who = run->who,
@@ -753,7 +948,6 @@ static int prepare(struct run *run, struct error *error) {
                                     .lease_ms = LEASE_MS,
                                     .lock_timeout_ms = options->lock_timeout_ms};
     run->rollout = rollout_new(&plan);
-    run->view = view_new();
     return 0;
 }
 
@@ -766,8 +960,11 @@ static void release(struct run *run) {
     free(run->who);
     if (run->rollout != NULL) {
         rollout_free(run->rollout);
-        view_free(run->view);
     }
+    view_free(run->view);
+    resume_free(run->resume);
+    free(run->build_hosts);
+    free(run->build_map);
     if (run->journal != NULL) {
         journal_close(run->journal);
     }
@@ -777,7 +974,12 @@ static void release(struct run *run) {
 /* Everything between the first event and the last. */
 static int execute(struct run *run) {
     init_loop(run);
-    publish_start(run);
+    if (run->resume != NULL) {
+        publish_resumed(run);
+        replay(run);
+    } else {
+        publish_start(run);
+    }
     start_hosts(run);
     rollout_start(run->rollout, now_ms());
     if (run->options->observer.attach != NULL) {
@@ -785,6 +987,8 @@ static int execute(struct run *run) {
     }
     if (run->options->action == ACTION_ROLLBACK) {
         start_rollback(run);
+    } else if (run->options->systems != NULL) {
+        start_planned(run);
     } else {
         start_build(run);
     }
@@ -815,7 +1019,7 @@ int run_execute(const struct run_options *options, char *ret_run_id, struct erro
     int err = prepare(run, error);
     if (err != 0) {
         release(run);
-        return err == FLEET_ERR_USAGE ? 2 : 1;
+        return err == FLEET_ERR_USAGE ? 2 : err == FLEET_ERR_LOCKED ? 7 : 1;
     }
     if (ret_run_id != NULL) {
         memcpy(ret_run_id, run->id, RUN_ID_SIZE);
