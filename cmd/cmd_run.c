@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cmd/displays.h"
+#include "cmd/planned.h"
 #include "cmd/question.h"
 #include "core/base/xalloc.h"
 #include "core/run.h"
@@ -13,6 +14,7 @@
 /* The run's surroundings outlive it: where a second signal ended it, its lanes may still be at
  * work and read them until the process is gone. */
 static struct context run_context;
+static struct planned run_planned;
 
 /* CONTRACT, --yes: an update or rollback without any selector that touches more than one host. */
 static bool is_confirmed(const struct context *context, enum run_action action) {
@@ -27,10 +29,16 @@ static bool is_confirmed(const struct context *context, enum run_action action) 
     return question_confirm(text);
 }
 
+/* FILE of `update --plan FILE`, or NULL. */
+static const char *planned_file(const struct args *args) {
+    return args_value(args, OPTION_PLAN);
+}
+
 static int prepare(struct context *context, enum run_action action) {
+    const char *plan = planned_file(context->args);
     int code = context_load(context);
     if (code == 0) {
-        code = context_select(context);
+        code = plan != NULL ? planned_load(context, plan, &run_planned) : context_select(context);
     }
     if (code == 0) {
         code = context_surroundings(context);
@@ -39,7 +47,18 @@ static int prepare(struct context *context, enum run_action action) {
         fputs("fleet: not confirmed; nothing was touched\n", stderr);
         return EXIT_USAGE;
     }
-    return code == 0 ? context_connect(context, true) : code;
+    if (code == 0) {
+        code = context_connect(context, true);
+    }
+    return code == 0 && plan != NULL ? planned_check(context, &run_planned) : code;
+}
+
+/* What was planned is deployed as of the plan's own revision. */
+static void take_plan(struct run_options *options) {
+    options->action = run_planned.saved.action;
+    options->systems = run_planned.systems;
+    options->rev = run_planned.saved.rev;
+    options->dirty = run_planned.saved.dirty;
 }
 
 static int execute(struct context *context, struct run_options *options) {
@@ -54,6 +73,9 @@ static int execute(struct context *context, struct run_options *options) {
     options->dirty = context->git.dirty;
     options->lock_timeout_ms = args_duration_ms(context->args, OPTION_LOCK_TIMEOUT, 0);
     options->policy_json = policy;
+    if (run_planned.systems != NULL) {
+        take_plan(options);
+    }
     options->specs = context->specs;
     options->keyring = context->keyring;
     options->observer = (struct run_observer){
@@ -77,12 +99,20 @@ static int run_command(const struct args *args, struct run_options *options) {
         code = execute(context, options);
     }
     if (code == EXIT_DONE) {
+        planned_release(&run_planned);
         context_release(context);
     }
     return code;
 }
 
 int cmd_update(const struct args *args) {
+    if (args_count(args, OPTION_DRY_RUN) > 0 && planned_file(args) != NULL) {
+        return context_usage(args, "--plan carries a plan out, --dry-run only makes one: take one "
+                                   "of the two");
+    }
+    if (args_count(args, OPTION_DRY_RUN) > 0) {
+        return cmd_plan(args);
+    }
     const char *action = args_value(args, OPTION_ACTION);
     struct run_options options = {.action =
                                       action != NULL ? run_action_parse(action) : ACTION_SWITCH};

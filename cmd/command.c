@@ -18,9 +18,24 @@ const struct command commands[] = {
             "its health probes have proven it; otherwise it goes back by itself to what it ran.",
         .words = WORDS_SELECTORS,
         .rollout = true,
-        .options = {OPTION_ACTION, OPTION_REBOOT},
-        .option_count = 2,
+        .options = {OPTION_ACTION, OPTION_REBOOT, OPTION_DRY_RUN, OPTION_PLAN},
+        .option_count = 4,
         .run = cmd_update,
+    },
+    {
+        .name = "plan",
+        .summary = "what update would do to each host; touches none",
+        .usage = "[SELECTOR...]",
+        .description =
+            "Builds, compares each host's system with what it shall run, and prints what would "
+            "change: packages, closure size, units, kernel. Nothing is copied, nothing is written "
+            "on any host. --out saves it for update --plan, which does exactly that, or refuses "
+            "with exit code 8 if the inventory or a host is not as it was any more.",
+        .words = WORDS_SELECTORS,
+        .rollout = true,
+        .options = {OPTION_OUT},
+        .option_count = 1,
+        .run = cmd_plan,
     },
     {
         .name = "status",
@@ -177,16 +192,13 @@ const struct command commands[] = {
 const size_t command_count = ARRAY_LEN(commands);
 
 /* Named by the contract, not in this version. */
-static const char *const later_commands[] = {"plan",    "gc",     "reboot",
-                                             "secrets", "resume", "promote"};
+static const char *const later_commands[] = {"gc", "reboot", "secrets", "resume", "promote"};
 
 static const struct {
     const char *command;
     const char *option;
     const char *meanwhile;
 } later_options[] = {
-    {"update", "dry-run", "--action dry-activate says what an activation would do"},
-    {"update", "plan", ""},
     {"rollback", "run", "--to N names the generation to go back to"},
     {"status", "probe", ""},
     {"status", "eval", ""},

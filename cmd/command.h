@@ -18,7 +18,8 @@ enum exit_code {
     EXIT_USAGE = 2,
     EXIT_HOSTS_FAILED = 3,
     EXIT_UNREACHABLE = 5,
-    EXIT_LOCKED = 7
+    EXIT_LOCKED = 7,
+    EXIT_STALE = 8
 };
 
 /* What a command's words are, for completion. */
@@ -65,6 +66,7 @@ int cmd_generations(const struct args *args);
 int cmd_help(const struct args *args);
 int cmd_history(const struct args *args);
 int cmd_list(const struct args *args);
+int cmd_plan(const struct args *args);
 int cmd_push(const struct args *args);
 int cmd_rollback(const struct args *args);
 int cmd_show(const struct args *args);

@@ -54,8 +54,9 @@ int context_fail(const struct error *error) {
     case FLEET_ERR_HEALTH:
     case FLEET_ERR_CANCELLED:
     case FLEET_ERR_SPACE:
-    case FLEET_ERR_STALE:
         return EXIT_SYSTEM;
+    case FLEET_ERR_STALE:
+        return EXIT_STALE;
     }
     return EXIT_SYSTEM;
 }

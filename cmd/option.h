@@ -50,6 +50,11 @@ enum option_id {
     OPTION_ID,
     OPTION_LIMIT,
     OPTION_MAN,
+    OPTION_OUT,
+    OPTION_DRY_RUN,
+    OPTION_PLAN,
+    OPTION_KEEP,
+    OPTION_OLDER_THAN,
     OPTION_SPEED,
     OPTION_COUNT
 };

@@ -26,6 +26,12 @@ struct run_observer {
     void *arg;
 };
 
+/* A system that needs no building: of a saved plan. */
+struct run_system {
+    const char *path;
+    bool on_target; /* in the host's own store; else in this machine's */
+};
+
 struct run_options {
     const struct inventory *inventory;
     const struct inv_host *const *hosts; /* selected, in order */
@@ -37,6 +43,7 @@ struct run_options {
     uint64_t lock_timeout_ms;
     const char *policy_json; /* overrides as recorded in run_start, "{}" */
     const char *out_link;    /* `build --out-link` */
+    const struct run_system *systems; /* one a host: `update --plan`; NULL: they are built */
     /* `fleet rollback`: */
     int64_t to_generation; /* 0: the previous one */
     const char *to_path;   /* or NULL */

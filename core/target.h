@@ -46,6 +46,8 @@ const char *target_reply_get(const struct target_reply *reply, const char *key);
 int64_t target_reply_number(const struct target_reply *reply, const char *key, int64_t missing);
 /* The i-th value of a key that stands several times, or NULL. */
 const char *target_reply_nth(const struct target_reply *reply, const char *key, size_t i);
+/* The next value of `key`, or NULL; *at is 0 at first. For keys that stand thousands of times. */
+const char *target_reply_next(const struct target_reply *reply, const char *key, size_t *at);
 
 /* err 0: the script ran to its end and exited 0. Otherwise `error` holds the reason; `reply` is
  * never NULL and holds what was said. The reply is freed after the call. */

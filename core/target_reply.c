@@ -82,6 +82,16 @@ const char *target_reply_nth(const struct target_reply *reply, const char *key, 
     return NULL;
 }
 
+const char *target_reply_next(const struct target_reply *reply, const char *key, size_t *at) {
+    while (*at < reply->count) {
+        const struct entry *entry = &reply->entries[(*at)++];
+        if (strcmp(reply->text.data + entry->key, key) == 0) {
+            return reply->text.data + entry->value;
+        }
+    }
+    return NULL;
+}
+
 const char *target_reply_get(const struct target_reply *reply, const char *key) {
     return target_reply_nth(reply, key, 0);
 }
