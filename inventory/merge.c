@@ -4,6 +4,7 @@
  */
 #include "inventory/merge.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,6 +59,7 @@ static const char *intern_tag(struct merger *merger, const char *name) {
     size_t at;
     size_t len = strlen(name);
     if (name_table_find(&merger->tag_names, name, len, &at)) {
+        assert(at < merger->tag_count);
         return merger->tags[at];
     }
     if (merger->tag_count == merger->tag_cap) {
@@ -191,6 +193,7 @@ static void apply_layers(struct merger *merger, const size_t *set, size_t count,
 static const struct base *shared_base(struct merger *merger, const size_t *set, size_t count) {
     size_t at;
     if (name_table_find(&merger->base_names, set, count * sizeof(*set), &at)) {
+        assert(at < merger->base_count);
         return merger->bases[at];
     }
     if (merger->base_count == merger->base_cap) {

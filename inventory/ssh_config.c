@@ -30,8 +30,6 @@
 #define SYSTEM_CONFIG  "/etc/ssh/ssh_config"
 #define SYSTEM_INCLUDE "/etc/ssh"
 
-extern char **environ;
-
 /* One ssh that runs. */
 struct query {
     pid_t pid;  /* 0: none */
