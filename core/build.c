@@ -2,7 +2,8 @@
  *
  * One timer ("turn") is the driver: every callback that changes something asks for a turn, and the
  * turn starts what can be started: first the evaluations that many hosts share, then single ones,
- * then builds. So a callback never starts or frees anything itself, and no handler of the caller is
+ * then what is built already, then builds. A build is never shared: each has its own log, and a host
+ * needn't wait for another's; hosts that want the same derivation wait for the first one's build. So a callback never starts or frees anything itself, and no handler of the caller is
  * called inside build_start.
  */
 #include "core/build.h"
@@ -17,11 +18,6 @@
 #include "core/base/xalloc.h"
 #include "core/build_internal.h"
 
-/* Tools at once: an evaluation of NixOS takes most of a gigabyte, and each nix-store already builds
- * as many derivations at once as nix.conf allows. */
-#define TOOLS_MAX 4
-/* Hosts in one evaluation: what they share is evaluated once, what they don't adds up in memory. */
-#define GROUP_MAX       32
 #define SILENCE_MS      (30u * 60u * 1000u)
 #define EXCERPT_MAX     820
 #define LOGGED_NAME_MAX 200
@@ -131,8 +127,8 @@ static void on_job_line(const char *line, size_t len, void *arg) {
     build_job_log(arg, line, len);
 }
 
-static struct build_tool *start_tool(struct build *build, const struct build_argv *argv,
-                                     const struct build_tool_handlers *handlers, void *arg) {
+struct build_tool *build_start_tool(struct build *build, const struct build_argv *argv,
+                                    const struct build_tool_handlers *handlers, void *arg) {
     build->running++;
     return build_tool_start(build->loop, (const char *const *)argv->items, build->inventory->dir,
                             build->options.timeout_ms, handlers, arg);
@@ -140,7 +136,7 @@ static struct build_tool *start_tool(struct build *build, const struct build_arg
 
 /* --- Evaluation --- */
 
-static void evaluated(struct build_job *job, char *wanted) {
+void build_job_evaluated(struct build_job *job, char *wanted) {
     job->wanted = wanted;
     job->state = JOB_EVALUATED;
     build_turn(job->build);
@@ -168,7 +164,7 @@ static void on_evaluated(const struct build_tool_result *result, void *arg) {
         auto_free(&words);
         return;
     }
-    evaluated(job, path);
+    build_job_evaluated(job, path);
 }
 
 /* Where a flake's evaluation is not a derivation, `.drvPath` says so in Nix's own words. */
@@ -193,87 +189,8 @@ static void evaluate(struct build_job *job) {
         build_job_state(job, BUILD_EVALUATING);
     }
     job->alone = false;
-    job->tool = start_tool(job->build, &argv, &handlers, job);
+    job->tool = build_start_tool(job->build, &argv, &handlers, job);
     build_argv_free(&argv);
-}
-
-static void on_group_line(const char *line, size_t len, void *arg) {
-    struct build_group *group = arg;
-    build_log_add(&group->log, line, len);
-    if (group->build->handlers.on_log != NULL) {
-        group->build->handlers.on_log(SIZE_MAX, line, len, group->build->arg);
-    }
-}
-
-static void unlink_group(struct build_group *group) {
-    struct build_group **link = &group->build->groups;
-    while (*link != group) {
-        link = &(*link)->next;
-    }
-    *link = group->next;
-}
-
-static void on_group_evaluated(const struct build_tool_result *result, void *arg) {
-    struct build_group *group = arg;
-    struct build *build = group->build;
-    char **drvs = xcalloc(group->count, sizeof(char *));
-    bool ok = result->err == 0 && result->status == 0 &&
-              build_read_flake(result->out, group->count, drvs);
-    build->running--;
-    unlink_group(group);
-    for (size_t i = 0; i < group->count; i++) {
-        struct build_job *job = group->jobs[i];
-        if (ok && drvs[i] != NULL) {
-            evaluated(job, drvs[i]);
-        } else if (result->err == FLEET_ERR_CANCELLED || result->err == FLEET_ERR_SYSTEM) {
-            build_job_failed(job, &result->error);
-        } else {
-            /* This one is wrong, or any one where all have failed: by itself it will say why. */
-            job->alone = true;
-        }
-    }
-    build_turn(build);
-    auto_free(&drvs);
-    build_log_free(&group->log);
-    auto_free(&group->jobs);
-    auto_free(&group);
-}
-
-/* One evaluation for this job and all that can share it. */
-static void evaluate_shared(struct build *build, size_t first) {
-    static const struct build_tool_handlers handlers = {.on_line = on_group_line,
-                                                        .on_done = on_group_evaluated};
-    const struct inv_system *systems[GROUP_MAX];
-    struct build_group *group = xcalloc(1, sizeof(*group));
-    group->build = build;
-    group->jobs = xcalloc(GROUP_MAX, sizeof(struct build_job *));
-    for (size_t i = first; i < build->count && group->count < GROUP_MAX; i++) {
-        struct build_job *job = &build->jobs[i];
-        if (job->state == JOB_NEW &&
-            build_shares_evaluation(&job->host->system, &build->jobs[first].host->system)) {
-            job->state = JOB_EVALUATING;
-            systems[group->count] = &job->host->system;
-            group->jobs[group->count++] = job;
-        }
-    }
-    if (group->count == 1) {
-        struct build_job *alone = group->jobs[0];
-        auto_free(&group->jobs);
-        auto_free(&group);
-        alone->state = JOB_NEW;
-        evaluate(alone);
-        return;
-    }
-    build_log_init(&group->log, build->run_dir, "evaluation");
-    group->next = build->groups;
-    build->groups = group;
-    struct build_argv argv = {0};
-    build_flake_argv(systems, group->count, &argv);
-    group->tool = start_tool(build, &argv, &handlers, group);
-    build_argv_free(&argv);
-    for (size_t i = 0; i < group->count; i++) {
-        build_job_state(group->jobs[i], BUILD_EVALUATING);
-    }
 }
 
 /* --- Builds on this machine --- */
@@ -283,26 +200,77 @@ static char *root_of(const struct build_job *job, const char *folder) {
     return folder == NULL ? NULL : xasprintf("%s/%s", folder, job->host->name);
 }
 
+/* Waits for another host's build of the same path? */
+static bool waits_for(const struct build_job *job, const struct build_job *builder) {
+    return job != builder && job->state == JOB_EVALUATED && job->place == NULL &&
+           strcmp(job->wanted, builder->wanted) == 0 &&
+           build_shares_realisation(&job->host->system, &builder->host->system);
+}
+
+static bool is_being_built(const struct build_job *job) {
+    for (size_t i = 0; i < BUILD_TOOLS_MAX; i++) {
+        const struct build_job *builder = job->build->builders[i];
+        if (builder != NULL && waits_for(job, builder)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* `builder` may stand among the builders (from NULL), or no longer (to NULL). */
+static void swap_builder(struct build *build, const struct build_job *from, struct build_job *to) {
+    size_t i = 0;
+    while (build->builders[i] != from) {
+        i++;
+        assert(i < BUILD_TOOLS_MAX);
+    }
+    build->builders[i] = to;
+}
+
+/* The failure is that of all who waited for it: building it again would fail again. */
+static void fail_builders(struct build_job *job, const struct error *error) {
+    const struct build *build = job->build;
+    for (size_t i = 0; error->code == FLEET_ERR_BUILD && i < build->count; i++) {
+        if (waits_for(&build->jobs[i], job)) {
+            build_job_failed(&build->jobs[i], error);
+        }
+    }
+    build_job_failed(job, error);
+}
+
+static void fail_realised(struct build_job *job, const struct build_tool_result *result) {
+    struct error error = ERROR_INIT;
+    if (result->err == 0 && job->host->system.kind == INV_SYSTEM_PATH) {
+        error_set(&error, FLEET_ERR_BUILD, "build-failed",
+                  "%s is not in this machine's store, and no substituter has it; build or "
+                  "copy it, or, if the host has it already, set \"build\": {\"on\": \"target\"}",
+                  job->wanted);
+    } else {
+        describe_failure(&job->log, result, "build", "build-failed", &error);
+    }
+    fail_builders(job, &error);
+}
+
 static void on_realised(const struct build_tool_result *result, void *arg) {
     struct build_job *job = arg;
+    struct build *build = job->build;
     job->tool = NULL;
-    job->build->running--;
+    build->running--;
+    swap_builder(build, job, NULL);
     if (result->err != 0 || result->status != 0) {
-        if (result->err == 0 && job->host->system.kind == INV_SYSTEM_PATH) {
-            fail_words(job, "build-failed",
-                       "%s is not in this machine's store, and no substituter has it; build or "
-                       "copy it, or, if the host has it already, set \"build\": {\"on\": "
-                       "\"target\"}",
-                       job->wanted);
-            return;
-        }
-        fail_tool(job, result, "build", "build-failed");
+        fail_realised(job, result);
         return;
     }
     char *path = build_read_path(result->out);
     if (path == NULL) {
         fail_words(job, "build-failed", "nix-store built %s and named no output", job->wanted);
         return;
+    }
+    for (size_t i = 0; i < build->count; i++) {
+        if (waits_for(&build->jobs[i], job)) {
+            build->jobs[i].presence = PRESENCE_UNKNOWN;
+            build->jobs[i].separate = false;
+        }
     }
     bool is_drv = strcmp(path, job->wanted) != 0;
     build_job_built(job, &(struct build_result){.path = path,
@@ -315,11 +283,12 @@ static void on_realised(const struct build_tool_result *result, void *arg) {
 static void realise_here(struct build_job *job) {
     static const struct build_tool_handlers handlers = {.on_line = on_job_line,
                                                         .on_done = on_realised};
-    const struct build *build = job->build;
+    struct build *build = job->build;
+    swap_builder(build, NULL, job);
     char *root = root_of(job, build->out_link != NULL ? build->out_link : build->roots);
     struct build_argv argv = {0};
     build_realise_argv(&job->host->system, job->wanted, root, &argv);
-    job->tool = start_tool(job->build, &argv, &handlers, job);
+    job->tool = build_start_tool(job->build, &argv, &handlers, job);
     build_argv_free(&argv);
     auto_free(&root);
 }
@@ -331,26 +300,25 @@ static bool is_evaluable(const struct build_job *job) {
 }
 
 static void start_evaluations(struct build *build) {
-    for (size_t i = 0; i < build->count && build->running < TOOLS_MAX; i++) {
+    for (size_t i = 0; i < build->count && build->running < BUILD_TOOLS_MAX; i++) {
         struct build_job *job = &build->jobs[i];
         if (job->state == JOB_NEW && job->host->system.kind == INV_SYSTEM_PATH) {
-            evaluated(job, xstrdup(job->host->system.path));
-        } else if (job->state == JOB_NEW && job->host->system.kind == INV_SYSTEM_FLAKE) {
-            evaluate_shared(build, i);
-        } else if (is_evaluable(job)) {
+            build_job_evaluated(job, xstrdup(job->host->system.path));
+        } else if (is_evaluable(job) && (job->alone || !build_evaluate_shared(build, i))) {
             evaluate(job);
         }
     }
 }
 
 static void start_builds(struct build *build) {
+    build_root_present(build);
     for (size_t i = 0; i < build->count; i++) {
         struct build_job *job = &build->jobs[i];
         if (job->state != JOB_EVALUATED) {
             continue;
         }
-        bool room =
-            job->place == NULL ? build->running < TOOLS_MAX : build_place_has_room(job->place);
+        bool room = job->place == NULL ? build->running < BUILD_TOOLS_MAX && !is_being_built(job)
+                                       : build_place_has_room(job->place);
         if (room) {
             job->state = JOB_BUILDING;
             build_job_state(job, BUILD_BUILDING);

@@ -14,7 +14,12 @@
 
 struct build;
 
-enum build_state { BUILD_EVALUATING, BUILD_BUILDING, BUILD_BUILT, BUILD_FAILED };
+enum build_state {
+    BUILD_EVALUATING,
+    BUILD_BUILDING,
+    BUILD_BUILT,
+    BUILD_FAILED
+};
 
 /* Where a built path lies. */
 enum build_source {
@@ -45,8 +50,8 @@ struct build_handlers {
 };
 
 struct build_options {
-    const char *run_dir;   /* for logs and GC roots (RUN_DIR/roots/HOST), or NULL: no roots */
-    const char *out_link;  /* `build --out-link DIR`, or NULL */
+    const char *run_dir;         /* for logs and GC roots (RUN_DIR/roots/HOST), or NULL: no roots */
+    const char *out_link;        /* `build --out-link DIR`, or NULL */
     struct transport *transport; /* for build hosts; borrowed */
     /* The connection's spec of an inventory host, from the caller (core/spec.h). */
     const struct conn_spec *(*spec)(const struct inv_host *host, void *arg);

@@ -1,6 +1,7 @@
 #include "core/build_command.h"
 
 #include <cjson/cJSON.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -45,23 +46,36 @@ static size_t first_component(const char *attr) {
     return 0;
 }
 
-bool build_shares_evaluation(const struct inv_system *a, const struct inv_system *b) {
-    if (a->kind != INV_SYSTEM_FLAKE || b->kind != INV_SYSTEM_FLAKE) {
-        return false;
+static bool same_pairs(const struct inv_pairs *a, const struct inv_pairs *b) {
+    bool same = a->count == b->count;
+    for (size_t i = 0; same && i < a->count; i++) {
+        same = same_text(a->items[i].key, b->items[i].key) &&
+               same_text(a->items[i].value, b->items[i].value);
     }
+    return same;
+}
+
+bool build_shares_realisation(const struct inv_system *a, const struct inv_system *b) {
+    return same_text(a->nix_bin, b->nix_bin) && same_pairs(&a->nix_options, &b->nix_options);
+}
+
+static bool shares_flake(const struct inv_system *a, const struct inv_system *b) {
     size_t len = first_component(a->flake_attr);
-    if (len == 0 || first_component(b->flake_attr) != len ||
-        strncmp(a->flake_attr, b->flake_attr, len) != 0 || !same_text(a->flake_ref, b->flake_ref) ||
-        !same_text(a->nix_bin, b->nix_bin) || a->nix_options.count != b->nix_options.count) {
+    return len != 0 && first_component(b->flake_attr) == len &&
+           strncmp(a->flake_attr, b->flake_attr, len) == 0 && same_text(a->flake_ref, b->flake_ref);
+}
+
+static bool shares_file(const struct inv_system *a, const struct inv_system *b) {
+    return a->attr != NULL && b->attr != NULL && same_text(a->file, b->file) &&
+           same_pairs(&a->args, &b->args);
+}
+
+bool build_shares_evaluation(const struct inv_system *a, const struct inv_system *b) {
+    if (a->kind != b->kind || !build_shares_realisation(a, b)) {
         return false;
     }
-    for (size_t i = 0; i < a->nix_options.count; i++) {
-        if (!same_text(a->nix_options.items[i].key, b->nix_options.items[i].key) ||
-            !same_text(a->nix_options.items[i].value, b->nix_options.items[i].value)) {
-            return false;
-        }
-    }
-    return true;
+    return (a->kind == INV_SYSTEM_FLAKE && shares_flake(a, b)) ||
+           (a->kind == INV_SYSTEM_FILE && shares_file(a, b));
 }
 
 static void add_tool(struct build_argv *argv, const struct inv_system *system, const char *tool) {
@@ -99,6 +113,14 @@ static void add_string_char(struct buf *out, char c) {
         buf_add_char(out, '\\');
     }
     buf_add_char(out, c);
+}
+
+static void add_string(struct buf *out, const char *text) {
+    buf_add_char(out, '"');
+    for (; *text != '\0'; text++) {
+        add_string_char(out, *text);
+    }
+    buf_add_char(out, '"');
 }
 
 /* `."db1"."config"` for `.db1.config`: an installable's path as a Nix expression selects it. */
@@ -191,13 +213,115 @@ void build_evaluate_argv(const struct inv_system *system, const char *root,
     add_options(ret_argv, system);
 }
 
-void build_realise_argv(const struct inv_system *system, const char *path, const char *root,
-                        struct build_argv *ret_argv) {
+/* Several `-A` would call a file's function anew for each, and tell no attribute's derivations from
+ * the next one's. This calls it once, with exactly the arguments that nix-instantiate would; where it
+ * can't tell (a function that names none, a functor, something else than a derivation) it throws. A
+ * derivation that stands in the list twice would be printed once, hence the mark on each. */
+void build_files_argv(const struct inv_system *const *systems, size_t count, const char *root,
+                      struct build_argv *ret_argv) {
+    struct buf text = BUF_INIT;
+    buf_add_text(&text, "let file = import ");
+    add_string(&text, systems[0]->file);
+    buf_add_text(&text, "; args = {");
+    for (size_t i = 0; i < systems[0]->args.count; i++) {
+        add_string(&text, systems[0]->args.items[i].key);
+        buf_add_text(&text, " = ");
+        add_string(&text, systems[0]->args.items[i].value);
+        buf_add_char(&text, ';');
+    }
+    buf_add_text(
+        &text, "}; alone = throw \"evaluated one by one\"; all = if builtins.isFunction file then "
+               "if builtins.functionArgs file == { } then alone else file args "
+               "else if file ? __functor then alone else file; "
+               "one = n: v: if (v.type or null) == \"derivation\" then v // { fleet = n; } "
+               "else alone; in [");
+    for (size_t i = 0; i < count; i++) {
+        buf_printf(&text, " (one %zu all", i);
+        AUTO_FREE char *path = xasprintf(".%s", systems[i]->attr);
+        add_selection(&text, path);
+        buf_add_char(&text, ')');
+    }
+    buf_add_text(&text, " ]");
+    add_tool(ret_argv, systems[0], "nix-instantiate");
+    build_argv_add(ret_argv, "-E");
+    build_argv_add(ret_argv, "%s", buf_text(&text));
+    add_root(ret_argv, root);
+    add_options(ret_argv, systems[0]);
+    buf_free(&text);
+}
+
+static void free_strings(char **strings, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        auto_free(&strings[i]);
+    }
+}
+
+bool build_read_paths(const char *out, size_t count, char **ret_paths) {
+    size_t found = 0;
+    while (*out != '\0') {
+        char *path = found < count ? build_read_path(out) : NULL;
+        if (path == NULL) {
+            free_strings(ret_paths, found);
+            return false;
+        }
+        ret_paths[found++] = path;
+        out += strcspn(out, "\n");
+        out += *out == '\n' ? 1 : 0;
+    }
+    if (found < count) {
+        free_strings(ret_paths, found);
+    }
+    return found == count;
+}
+
+bool build_read_files(const char *out, size_t count, char **ret_drvs) {
+    bool ok = build_read_paths(out, count, ret_drvs);
+    for (size_t i = 0; ok && i < count; i++) {
+        ok = is_derivation(ret_drvs[i]);
+        if (!ok) {
+            free_strings(ret_drvs, count);
+        }
+    }
+    return ok;
+}
+
+void build_realise_all_argv(const struct inv_system *system, const char *const *paths, size_t count,
+                            const char *root, struct build_argv *ret_argv) {
     add_tool(ret_argv, system, "nix-store");
     build_argv_add(ret_argv, "--realise");
-    build_argv_add(ret_argv, "%s", path);
+    for (size_t i = 0; i < count; i++) {
+        build_argv_add(ret_argv, "%s", paths[i]);
+    }
     add_root(ret_argv, root);
     add_options(ret_argv, system);
+}
+
+void build_realise_argv(const struct inv_system *system, const char *path, const char *root,
+                        struct build_argv *ret_argv) {
+    build_realise_all_argv(system, &path, 1, root, ret_argv);
+}
+
+/* Derive([("out","/nix/store/...-name","","")],... */
+char *build_output_of(const char *drv) {
+    static const char before[] = "Derive([(\"out\",\"";
+    static const char after[] = "\",\"\",\"\")],";
+    char head[512] = "";
+    FILE *file = fopen(drv, "re");
+    size_t got = file != NULL ? fread(head, 1, sizeof(head) - 1, file) : 0;
+    if (file != NULL) {
+        fclose(file);
+    }
+    head[got] = '\0';
+    if (strncmp(head, before, strlen(before)) != 0) {
+        return NULL;
+    }
+    char *path = head + strlen(before);
+    size_t len = strcspn(path, "\"");
+    if (strncmp(path + len, after, strlen(after)) != 0) {
+        return NULL;
+    }
+    path[len] = '\0';
+    return store_path_is_valid(path) ? xstrdup(path) : NULL;
 }
 
 char *build_read_path(const char *out) {

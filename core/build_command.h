@@ -15,7 +15,8 @@ void build_argv_add(struct build_argv *argv, const char *format, ...)
 void build_argv_free(struct build_argv *argv);
 
 /* True if two systems can be evaluated by one process: attributes below the same attribute of the
- * same flake ("nixosConfigurations"), with the same options. */
+ * same flake ("nixosConfigurations"), or of the same file with the same arguments; with the same
+ * options. */
 bool build_shares_evaluation(const struct inv_system *a, const struct inv_system *b);
 
 /* Evaluates such attributes to derivations in one evaluation (Nix before 2.20 evaluates a flake anew
@@ -27,6 +28,14 @@ void build_flake_argv(const struct inv_system *const *systems, size_t count,
  * evaluation threw. False where the answer isn't that. */
 bool build_read_flake(const char *out, size_t count, char **ret_drvs);
 
+/* Evaluates attributes of one file to derivations in one evaluation, with the roots ROOT, ROOT-2 ...
+ * (NULL: none); the answer is build_read_files'. */
+void build_files_argv(const struct inv_system *const *systems, size_t count, const char *root,
+                      struct build_argv *ret_argv);
+/* One derivation path for each, as new strings in ret_drvs. False where an attribute isn't exactly
+ * one derivation. */
+bool build_read_files(const char *out, size_t count, char **ret_drvs);
+
 /* Evaluates one system of kind FLAKE or FILE; the answer is one line, build_read_path's. A FILE's
  * derivation gets the root `root` (NULL: none). */
 void build_evaluate_argv(const struct inv_system *system, const char *root,
@@ -36,6 +45,19 @@ void build_evaluate_argv(const struct inv_system *system, const char *root,
  * where one is asked for (NULL: none). */
 void build_realise_argv(const struct inv_system *system, const char *path, const char *root,
                         struct build_argv *ret_argv);
+
+/* True if two systems can be realised by one process: the same tools and options. */
+bool build_shares_realisation(const struct inv_system *a, const struct inv_system *b);
+/* The same for several at once, none named twice, with the roots ROOT, ROOT-2 ... (NULL: none); the
+ * answer is build_read_paths'. */
+void build_realise_all_argv(const struct inv_system *system, const char *const *paths, size_t count,
+                            const char *root, struct build_argv *ret_argv);
+/* One store path a line for each, as new strings in ret_paths. False where the answer isn't that. */
+bool build_read_paths(const char *out, size_t count, char **ret_paths);
+
+/* Where the output of the derivation in the file `drv` will lie: a new string, or NULL where that
+ * isn't known beforehand or there is more than the one output "out". */
+char *build_output_of(const char *drv);
 
 /* The store path in the first line of `out` ("!out" cut off), or where that is a link the one that
  * it leads to; a new string, or NULL. */

@@ -1,4 +1,5 @@
-/* What build.c (evaluation and local builds) and build_place.c (build hosts) share.
+/* What build.c (evaluation and local builds), build_shared.c (what several hosts share) and
+ * build_place.c (build hosts) have in common.
  *
  *   JOB_NEW ──► JOB_EVALUATING ──► JOB_EVALUATED ──► JOB_BUILDING ──► JOB_DONE
  *        `path` systems, and commands once they have printed one, begin as EVALUATED; every state
@@ -24,6 +25,18 @@ enum job_state {
     JOB_DONE
 };
 
+/* Tools at once: an evaluation of NixOS takes most of a gigabyte, and each nix-store already builds
+ * as many derivations at once as nix.conf allows. */
+enum {
+    BUILD_TOOLS_MAX = 4
+};
+
+enum build_presence {
+    PRESENCE_UNKNOWN,
+    PRESENCE_HERE, /* its output lies in this machine's store, as far as a look there can tell */
+    PRESENCE_AWAY
+};
+
 struct build_job {
     struct build *build;
     size_t index;
@@ -31,6 +44,8 @@ struct build_job {
     enum job_state state;
     bool alone;   /* its shared evaluation failed: it is evaluated by itself */
     char *wanted; /* a derivation, or a path that is only fetched */
+    enum build_presence presence;
+    bool separate; /* realised by itself, not with others */
     struct build_log log;
     struct build_tool *tool; /* here */
     /* On a build host. */
@@ -38,11 +53,15 @@ struct build_job {
     struct build_remote *remote;
 };
 
-/* Several jobs of one flake in one evaluation. */
+/* Several jobs in one process: an evaluation of one flake or file, or paths to be rooted. */
 struct build_group {
     struct build *build;
     struct build_job **jobs;
     size_t count;
+    /* Paths: each named once, however many jobs want it. */
+    const char **paths;
+    size_t *path_of; /* of each job */
+    size_t path_count;
     struct build_log log;
     struct build_tool *tool;
     struct build_group *next;
@@ -65,8 +84,10 @@ struct build {
     bool cancelled;
     bool said_done;
     bool freed;
-    size_t open;                /* handles and connections that aren't closed */
-    struct build_group *groups; /* running */
+    size_t open;                                 /* handles and connections that aren't closed */
+    struct build_group *groups;                  /* running */
+    size_t group_count;                          /* ever started */
+    struct build_job *builders[BUILD_TOOLS_MAX]; /* realised by themselves, here, now */
     struct build_place *places;
     /* The local store, for derivations that go to a build host. */
     struct conn *local;
@@ -84,6 +105,20 @@ void build_job_built(struct build_job *job, const struct build_result *result);
 void build_job_failed(struct build_job *job, const struct error *error);
 /* A handle or connection has closed. */
 void build_closed(struct build *build);
+
+/* The job knows what to realise; takes `wanted`. */
+void build_job_evaluated(struct build_job *job, char *wanted);
+/* Starts a tool in the inventory's folder, counted in `running` until the caller takes it off. */
+struct build_tool *build_start_tool(struct build *build, const struct build_argv *argv,
+                                    const struct build_tool_handlers *handlers, void *arg);
+
+/* --- build_shared.c --- */
+
+/* One evaluation for jobs[first] and all that can share it; false: there is none to share it with. */
+bool build_evaluate_shared(struct build *build, size_t first);
+/* One nix-store for all evaluated jobs whose outputs are here already: it makes sure of them and
+ * roots them. */
+void build_root_present(struct build *build);
 
 /* --- build_place.c --- */
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -261,6 +262,188 @@ Test(build, one_that_fails_takes_no_other_down_and_its_log_is_in_the_message) {
     end(&world);
 }
 
+/* --- What hosts share --- */
+
+static size_t count_of(const char *text, const char *words) {
+    size_t count = 0;
+    while ((text = strstr(text, words)) != NULL) {
+        count++;
+        text += strlen(words);
+    }
+    return count;
+}
+
+static size_t links_of(const struct world *world, const char *glob) {
+    char *command = xasprintf("exit $(ls -d %s/roots/%s | wc -l)", world->run_dir, glob);
+    int status = system(command);
+    auto_free(&command);
+    return (size_t)WEXITSTATUS(status);
+}
+
+static const char shared_nix[] =
+    "{ suffix ? \"\" }: with import ./lib.nix; builtins.trace \"seen once\" {\n"
+    " one = good \"one\"; two = good \"two\"; bad = bad \"x\"; none = { };\n"
+    " several = { a = good \"a\"; b = good \"b\"; }; }\n";
+
+Test(build, hosts_of_one_file_are_evaluated_together_and_rooted_together_once_built) {
+    WORLD(world);
+    write_file(&world, "default.nix", shared_nix);
+    add_file_host(&world, "db1", "one");
+    add_file_host(&world, "db2", "two");
+    add_file_host(&world, "db3", "one");
+    run(&world);
+    cr_assert_eq(count_of(buf_text(&world.logs[HOSTS]), "trace: seen once"), 1);
+    for (size_t i = 0; i < world.count; i++) {
+        cr_assert_eq(count_of(buf_text(&world.logs[i]), "trace: seen once"), 0);
+    }
+    char *one = xstrdup(world.paths[0]);
+    ASSERT_HAS(one, "-good-one");
+    ASSERT_HAS(world.paths[1], "-good-two");
+    cr_assert_str_eq(world.paths[2], one);
+    /* db3 waited for db1's build, and both were built once. */
+    cr_assert_eq(count_of(buf_text(&world.logs[0]), "building one\n"), 1);
+    cr_assert_eq(world.logs[2].len, 0, "%s", buf_text(&world.logs[2]));
+    build_free(world.build);
+    uv_run(&world.loop, UV_RUN_DEFAULT);
+    for (size_t i = 0; i < world.count; i++) {
+        auto_free(&world.paths[i]);
+        world.ended[i] = false;
+    }
+    buf_clear(&world.states);
+    world.done = false;
+    cr_assert_eq(links_of(&world, "+present*"), 0);
+
+    run(&world);
+    cr_assert_str_eq(world.paths[0], one);
+    cr_assert_str_eq(world.paths[2], one);
+    ASSERT_HAS(world.paths[1], "-good-two");
+    cr_assert_eq(links_of(&world, "+present*"), 2, "one nix-store, two paths");
+    char *held = xasprintf("nix-store -q --roots %s 2>/dev/null | grep -q +present", one);
+    cr_assert_eq(system(held), 0, "what it found is held against garbage collection");
+    auto_free(&held);
+    auto_free(&one);
+    end(&world);
+}
+
+Test(build, an_attribute_that_is_not_one_derivation_gives_no_host_anothers_system) {
+    WORLD(world);
+    write_file(&world, "default.nix", shared_nix);
+    add_file_host(&world, "db1", "one");
+    add_file_host(&world, "db2", "several");
+    add_file_host(&world, "db3", "none");
+    add_file_host(&world, "db4", "two");
+    run(&world);
+    ASSERT_HAS(world.paths[0], "-good-one");
+    ASSERT_HAS(world.paths[3], "-good-two");
+    cr_assert_null(world.paths[2], "%s", world.paths[2]);
+    ASSERT_HAS(world.errors[2].message, "the evaluation printed no store path");
+    end(&world);
+}
+
+/* What nix-instantiate does with a file's arguments by itself, whichever way the file is written. */
+Test(build, sharing_an_evaluation_changes_no_arguments) {
+    static const char *const heads[] = {
+        "{ suffix ? \"\" }: let s = suffix; in",
+        "{ suffix, ... }@args: let s = args.suffix; in",
+        "{ ... }@args: let s = args.suffix or \"none\"; in",
+        "{ other ? \"none\" }: let s = other; in",
+        "let s = \"none\"; in",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(heads); i++) {
+        WORLD(world);
+        char *text = xasprintf("%s with import ./lib.nix; rec { one = mk \"one-${if s == \"a b\" "
+                               "then \"given\" else s}\" \"echo > $out\"; two = one; "
+                               "three = { by ? \"three\" }: mk by \"echo > $out\"; }\n",
+                               heads[i]);
+        write_file(&world, "default.nix", text);
+        auto_free(&text);
+        add_file_host(&world, "db1", "one");
+        add_file_host(&world, "db2", "two");
+        if (i % 2 == 0) {
+            add_file_host(&world, "db3", "three");
+        }
+        run(&world);
+        const char *wanted = i < 3 ? "-one-given" : "-one-none";
+        cr_assert_not_null(world.paths[0], "%s", world.errors[0].message);
+        ASSERT_HAS(world.paths[0], wanted);
+        cr_assert_not_null(world.paths[1], "%s", world.errors[1].message);
+        cr_assert_str_eq(world.paths[1], world.paths[0]);
+        if (i % 2 == 0) {
+            ASSERT_HAS(world.paths[2], "-three");
+        }
+        end(&world);
+    }
+}
+
+Test(build, a_build_that_several_hosts_want_fails_once_and_for_all_of_them) {
+    WORLD(world);
+    write_file(&world, "default.nix", shared_nix);
+    add_file_host(&world, "db1", "bad");
+    add_file_host(&world, "db2", "two");
+    add_file_host(&world, "db3", "bad");
+    run(&world);
+    ASSERT_HAS(world.paths[1], "-good-two");
+    for (size_t i = 0; i < 3; i += 2) {
+        cr_assert_str_eq(world.errors[i].reason, "build-failed");
+        ASSERT_HAS(world.errors[i].message, "no such header: x.h");
+        ASSERT_HAS(world.errors[i].message, "/build/db1.log");
+    }
+    cr_assert_eq(count_of(buf_text(&world.logs[0]), "step 3"), 1);
+    cr_assert_eq(world.logs[2].len, 0);
+    end(&world);
+}
+
+Test(build, a_path_that_only_seems_to_be_there_is_asked_for_by_itself) {
+    WORLD(world);
+    write_file(&world, "default.nix", shared_nix);
+    add_file_host(&world, "db1", "one");
+    run(&world);
+    char *path = xstrdup(world.paths[0]);
+    end(&world);
+
+    static const char ghost[] = "/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab-fleet-test-ghost";
+    world_init(&world);
+    cr_assert_eq(mkdir(ghost, 0755), 0);
+    add_host(&world, "db1", INV_SYSTEM_PATH)->path = path;
+    add_host(&world, "db2", INV_SYSTEM_PATH)->path = ghost;
+    run(&world);
+    rmdir(ghost);
+    cr_assert_str_eq(world.paths[0], path);
+    ASSERT_HAS(world.errors[1].message, "is not in this machine's store");
+    end(&world);
+    auto_free(&path);
+}
+
+Test(build, only_one_plain_output_is_known_beforehand) {
+    char file[] = "/tmp/fleet-drv-XXXXXX";
+    int fd = mkstemp(file);
+    static const struct {
+        const char *text;
+        const char *path;
+    } cases[] = {
+        {"Derive([(\"out\",\"/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-x\",\"\",\"\")],[],",
+         "/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-x"},
+        {"Derive([(\"dev\",\"/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-x\",\"\",\"\")],[],",
+         NULL},
+        {"Derive([(\"out\",\"/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-x\",\"\",\"\"),(", NULL},
+        {"Derive([(\"out\",\"\",\"r:sha256\",\"\")],[],", NULL},
+        {"Derive([(\"out\",\"/etc/passwd\",\"\",\"\")],[],", NULL},
+        {"", NULL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        size_t len = strlen(cases[i].text);
+        cr_assert_eq(ftruncate(fd, 0), 0);
+        cr_assert_eq(pwrite(fd, cases[i].text, len, 0), (ssize_t)len);
+        char *path = build_output_of(file);
+        cr_assert_eq(path == NULL, cases[i].path == NULL, "case %zu", i);
+        cr_assert(path == NULL || strcmp(path, cases[i].path) == 0);
+        auto_free(&path);
+    }
+    close(fd);
+    unlink(file);
+    cr_assert_null(build_output_of("/nonexistent.drv"));
+}
+
 /* --- Flakes --- */
 
 static void add_flake_host(struct world *world, const char *name, const char *attr) {
@@ -275,15 +458,6 @@ static const char flake_nix[] =
     "{ outputs = { self }: with import ./lib.nix; { hosts.\"web.1\" = good \"web1\";\n"
     " hosts.db = builtins.trace \"seen once\" (good \"db\"); hosts.gone = throw \"it is gone\"; "
     "}; }\n";
-
-static size_t count_of(const char *text, const char *words) {
-    size_t count = 0;
-    while ((text = strstr(text, words)) != NULL) {
-        count++;
-        text += strlen(words);
-    }
-    return count;
-}
 
 Test(build, hosts_of_one_flake_are_evaluated_together) {
     WORLD(world);
