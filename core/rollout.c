@@ -11,10 +11,13 @@
 #include "core/base/xalloc.h"
 #include "core/rollout_parts.h"
 
-static bool is_end(const struct rollout *rollout, enum host_state state) {
+/* Under `dry-activate` a host is staged twice: before its try, and at the end. */
+static bool is_end(const struct rollout *rollout, const struct member *member,
+                   enum host_state state) {
+    bool again = member->state == HOST_STAGED;
     return host_state_is_end(state) ||
            (state == HOST_STAGED &&
-            (rollout->action == ACTION_PUSH || rollout->action == ACTION_DRY_ACTIVATE));
+            (rollout->action == ACTION_PUSH || (rollout->action == ACTION_DRY_ACTIVATE && again)));
 }
 
 bool rollout_is_good(const struct rollout *rollout, enum host_state state) {
@@ -256,7 +259,7 @@ void rollout_moved(struct rollout *rollout, size_t host, enum host_state state, 
                    uint64_t now_ms) {
     struct member *member = &rollout->members[host];
     rollout->now_ms = now_ms;
-    bool ended = is_end(rollout, state);
+    bool ended = is_end(rollout, member, state);
     if (state == member->state && ended == member->ended && member->back != BACK_TOLD) {
         return;
     }

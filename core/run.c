@@ -483,7 +483,8 @@ static void take_event(struct run *run, struct lane_report *report) {
     publish(run, event, false);
     rollout_moved(run->rollout, report->host, to, reason, now_ms());
     free(reason);
-    if (is_end(run, to) && !may_move_yet(run, to)) {
+    bool staged_end = to == HOST_STAGED && is_end(run, to) && run->options->action == ACTION_PUSH;
+    if ((host_state_is_end(to) && !may_move_yet(run, to)) || staged_end) {
         release_host(run, report->host);
     }
 }

@@ -823,7 +823,7 @@ Test(rollout, drained_wait_for_promotion_ends) {
     assert_exit(6, "paused");
 }
 
-Test(rollout, dry_activate_ends_staged) {
+Test(rollout, dry_activate_ends_staged_a_second_time) {
     setup(2);
     fixture_add_wave(f, 1, false);
     f->action = ACTION_DRY_ACTIVATE;
@@ -831,7 +831,10 @@ Test(rollout, dry_activate_ends_staged) {
     answer(0);
     answer(1);
     moved(0, HOST_STAGED);
+    moved(1, HOST_STAGED);
     expect("wave 1");
+    moved(0, HOST_STAGED);
+    expect("");
     moved(1, HOST_STAGED);
     expect("end-wave 1; end");
     assert_exit(0, "done");
