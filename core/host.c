@@ -121,7 +121,7 @@ const struct step_def host_steps[STEP_COUNT] = {
                    TO(ROOT) | TO(FAIL)},
     [STEP_ROOT] = {"root", HOST_STAGING, step_root, after_minute, STEP_FAIL, true,
                    TO(AWAIT_ACTIVATE) | TO(DRY_RUN) | TO(END) | TO(FAIL)},
-    [STEP_DRY_RUN] = {"dry_run", HOST_STAGING, step_dry_run, after_activation, STEP_FAIL, true,
+    [STEP_DRY_RUN] = {"dry_run", HOST_STAGED, step_dry_run, after_activation, STEP_FAIL, true,
                       TO(END) | TO(FAIL)},
     [STEP_AWAIT_ACTIVATE] = {"await_activate", HOST_STAGED, step_await_activate, NULL, STEP_FAIL,
                              false, TO(GUARD_START) | TO(COMMIT_NOW) | TO(FAIL)},
