@@ -433,6 +433,7 @@ static bool restart_after_loss(struct host *host) {
     host->op_started = false;
     host->op_done = false;
     host->link.error = host->op_error;
+    link_tell_loss(host, &host->op_error);
     link_close(&host->link);
     return true;
 }

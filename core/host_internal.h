@@ -245,6 +245,8 @@ void host_reopen_shell(struct host *host);
 void link_init(struct link *link, struct host *host);
 void link_open(struct link *link);
 void link_close(struct link *link);
+/* A line for the run's log, by which later waits are understood. */
+void link_tell_loss(struct host *host, const struct error *error);
 /* The confirmation's connection becomes the host's; the old one is closed. */
 void link_take_fresh(struct host *host);
 /* Drives towards an open link: true when it is up; false: wait (or host->error is set and it returns -1). */

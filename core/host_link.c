@@ -46,8 +46,7 @@ static void on_ready(const char *address, void *arg) {
     host_drive(host);
 }
 
-/* A line for the run's log: later waits are read by it. */
-static void tell_loss(struct host *host, const struct error *error) {
+void link_tell_loss(struct host *host, const struct error *error) {
     char *line = xasprintf("the connection was lost: %.600s; connecting again", error->message);
     host_log(host, "ssh", line, strlen(line));
     free(line);
@@ -57,7 +56,7 @@ static void on_lost(const struct error *error, void *arg) {
     struct tie *tie = arg;
     struct link *link = tie->link;
     if (link->state == LINK_UP && tie->host->step < STEP_HOLD) {
-        tell_loss(tie->host, error);
+        link_tell_loss(tie->host, error);
     }
     link->error = *error;
     link->failed = true;
