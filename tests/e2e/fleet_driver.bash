@@ -8,6 +8,7 @@ root=$BATS_TEST_DIRNAME/../..
 testbed=$root/tests/testbed/testbed
 support=$root/tests/support
 profile=/nix/var/nix/profiles/system
+FLEET=${FLEET:-$root/build/fleet}
 
 # begin_hosts COUNT [OPTION...]: as `testbed up`; for setup_file. Sets T, a folder for the file.
 begin_hosts() {
@@ -164,14 +165,3 @@ await_host() {
 }
 
 logins() { "$testbed" logins "${1#h}"; }
-
-# open_session HOST: another session than the program's, open all along; a word goes there and back.
-open_session() {
-    coproc session { "$testbed" ssh "${1#h}" cat 3>&-; }
-    session_answers
-}
-
-session_answers() {
-    local word=word$RANDOM said
-    echo "$word" >&"${session[1]}" && read -r -t 5 said <&"${session[0]}" && [ "$said" = "$word" ]
-}
