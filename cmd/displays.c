@@ -7,17 +7,16 @@
 bool displays_want_dashboard(const struct context *context) {
     const char *ci = getenv("CI");
     bool asked = args_count(context->args, OPTION_TUI) > 0;
-    bool plain = context->json || context->verbosity < 0 ||
-                 args_count(context->args, OPTION_PLAIN) > 0;
+    bool plain =
+        context->json || context->verbosity < 0 || args_count(context->args, OPTION_PLAIN) > 0;
     bool person = asked || ci == NULL || ci[0] == '\0';
     return !plain && person && output_dashboard_is_possible();
 }
 
 static struct output *open_dashboard(const struct context *context,
                                      const struct output_options *options) {
-    struct dashboard_options dashboard = {.output = *options,
-                                          .live = true,
-                                          .ascii = args_count(context->args, OPTION_ASCII) > 0};
+    struct dashboard_options dashboard = {
+        .output = *options, .live = true, .ascii = args_count(context->args, OPTION_ASCII) > 0};
     return output_dashboard_new(&dashboard);
 }
 
@@ -55,16 +54,18 @@ void displays_event(const struct event *event, const struct view *view, void *ar
     }
 }
 
-void displays_attach(uv_loop_t *loop,
-                     void (*request)(const struct run_request *request, void *arg),
+bool displays_attach(uv_loop_t *loop, void (*request)(const struct run_request *request, void *arg),
                      void *request_arg, void *arg) {
     struct displays *displays = arg;
     struct output_seat seat = {.loop = loop, .request = request, .arg = request_arg};
+    bool attended = false;
     for (size_t i = 0; i < displays->count; i++) {
         if (displays->items[i]->ops->attach != NULL) {
             displays->items[i]->ops->attach(displays->items[i], &seat);
+            attended = true;
         }
     }
+    return attended;
 }
 
 void displays_tick(const struct view *view, int64_t wall_ms, const char *waiting, void *arg) {

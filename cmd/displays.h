@@ -25,8 +25,7 @@ bool displays_want_dashboard(const struct context *context);
 void displays_open(const struct context *context, bool aside, struct displays *ret);
 /* As run_observer has them; `arg` is the displays. The run's end prints the summary. */
 void displays_event(const struct event *event, const struct view *view, void *arg);
-void displays_attach(uv_loop_t *loop,
-                     void (*request)(const struct run_request *request, void *arg),
+bool displays_attach(uv_loop_t *loop, void (*request)(const struct run_request *request, void *arg),
                      void *request_arg, void *arg);
 void displays_tick(const struct view *view, int64_t wall_ms, const char *waiting, void *arg);
 void displays_close(struct displays *displays);

@@ -71,6 +71,7 @@ struct run {
     int signal_count;
     bool ended; /* ROLLOUT_END was seen, or the program leaves */
     bool closing;
+    bool attended;        /* a person may ask for something (run_request) */
     bool draining;        /* rollout decisions are being drained */
     struct error failure; /* the program's own: the journal can't be written */
 };
@@ -454,7 +455,7 @@ static void end_run(struct run *run) {
 static bool may_move_yet(const struct run *run, enum host_state state) {
     const struct inv_run_policy *policy = &run->options->inventory->policy;
     return state == HOST_HEALTHY &&
-           (policy->bake_ms > 0 || policy->on_failure == INV_ON_FAILURE_ROLLBACK_WAVE ||
+           (run->attended || policy->bake_ms > 0 || policy->on_failure == INV_ON_FAILURE_ROLLBACK_WAVE ||
             policy->on_failure == INV_ON_FAILURE_ROLLBACK_ALL);
 }
 
@@ -983,8 +984,9 @@ static int execute(struct run *run) {
     }
     start_hosts(run);
     rollout_start(run->rollout, now_ms());
-    if (run->options->observer.attach != NULL) {
-        run->options->observer.attach(&run->loop, on_request, run, run->options->observer.arg);
+    const struct run_observer *observer = &run->options->observer;
+    if (observer->attach != NULL) {
+        run->attended = observer->attach(&run->loop, on_request, run, observer->arg);
     }
     if (run->options->action == ACTION_ROLLBACK) {
         start_rollback(run);

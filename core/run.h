@@ -20,8 +20,9 @@ struct run_observer {
     void (*event)(const struct event *event, const struct view *view, void *arg);
     void (*tick)(const struct view *view, int64_t wall_ms, const char *waiting, void *arg);
     /* Optional: the run's loop is there, for a display that reads keys; until the last event.
-     * `request` takes what a person asks, with `request_arg`, on the loop's thread. */
-    void (*attach)(uv_loop_t *loop, void (*request)(const struct run_request *request, void *arg),
+     * `request` takes what a person asks, with `request_arg`, on the loop's thread. True where
+     * somebody may ask: healthy hosts are then held until the end, so that they can be taken back. */
+    bool (*attach)(uv_loop_t *loop, void (*request)(const struct run_request *request, void *arg),
                    void *request_arg, void *arg);
     void *arg;
 };

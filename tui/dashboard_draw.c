@@ -17,7 +17,7 @@
 /* Rows from which on there is a story below the table. */
 #define STORY_FROM  16
 #define STORY_MOST  14
-#define TABLE_LEAST 4
+#define TABLE_LEAST 3
 
 void dash_time(int64_t at_ms, struct buf *out) {
     time_t at = (time_t)(at_ms / 1000);
@@ -120,11 +120,13 @@ void dash_draw_story(struct dash *dash, int row, int end_row) {
 static void draw_hosts(struct dash *dash, int row, int end_row) {
     int rows = end_row - row;
     bool many = dash->view->host_count > (size_t)(rows > 1 ? rows - 1 : 1);
-    if (many && !dash->state.no_map && rows >= TABLE_LEAST + 2) {
+    if (many && dash->state.mode == DASH_FLEET && !dash->state.no_map && rows >= TABLE_LEAST + 2) {
         int map = dash_map_rows(dash, rows - TABLE_LEAST - 1);
         dash_draw_map(dash, row, row + map);
         row += map;
-        dash_rule(&dash->screen, row++, NULL);
+        if (map > 0) {
+            dash_rule(&dash->screen, row++, NULL);
+        }
     }
     dash_draw_table(dash, row, end_row);
 }

@@ -7,6 +7,7 @@
 #include "tui/dashboard_parts.h"
 
 #define NARROW 60
+#define BRIEF  100
 /* Estimates are rounded, so that they stand still. */
 #define ROUND_MS INT64_C(5000)
 
@@ -32,15 +33,15 @@ static size_t good_hosts(const struct view *view) {
     return good;
 }
 
+/* As the budget counts them (CONTRACT, max_failed); those that weren't reached are counted apart. */
 static size_t failed_hosts(const struct view *view) {
-    size_t failed = 0;
-    for (int state = HOST_HEALTHY; state < HOST_STATE_COUNT; state++) {
-        if (state_words((enum host_state)state)->attention &&
-            !wording_is_success(view, (enum host_state)state)) {
-            failed += view_count(view, (enum host_state)state);
-        }
+    static const enum host_state failed[] = {HOST_FAILED, HOST_ROLLED_BACK, HOST_ROLLBACK_FAILED,
+                                             HOST_UNKNOWN};
+    size_t count = 0;
+    for (size_t i = 0; i < ARRAY_LEN(failed); i++) {
+        count += view_count(view, failed[i]);
     }
-    return failed;
+    return count;
 }
 
 /* ---- first line ---- */
@@ -95,22 +96,27 @@ static int parts_width(const struct screen *screen, const struct part *parts, si
 }
 
 /* "38 of 301 healthy", "1 of 3 failed", "2 unreachable". */
-static size_t count_parts(const struct dash *dash, struct part parts[4]) {
+static size_t count_parts(const struct dash *dash, bool brief, struct part parts[4]) {
     const struct view *view = dash->view;
     size_t good = good_hosts(view);
     size_t failed = failed_hosts(view);
     size_t skipped = view_count(view, HOST_SKIPPED);
+    size_t unreachable = view_count(view, HOST_UNREACHABLE);
     size_t count = 0;
     bool all = good == view->host_count && good > 0;
     parts[count++] = (struct part){xasprintf("%zu of %zu %s", good, view->host_count,
                                              view->action == ACTION_PUSH ? "staged" : "healthy"),
                                    all ? TONE_GOOD : TONE_PLAIN};
     if (failed > 0 || view->host_count > 0) {
-        parts[count++] = (struct part){
-            xasprintf("%zu failed, %llu allowed", failed, (unsigned long long)view->max_failed),
-            failed > view->max_failed ? STYLE_BOLD | TONE_BAD
-            : failed > 0              ? TONE_BAD
-                                      : TONE_DIM};
+        parts[count++] =
+            (struct part){xasprintf(brief ? "%zu of %llu failed" : "%zu failed, %llu allowed",
+                                    failed, (unsigned long long)view->max_failed),
+                          failed > view->max_failed ? STYLE_BOLD | TONE_BAD
+                          : failed > 0              ? TONE_BAD
+                                                    : TONE_DIM};
+    }
+    if (unreachable > 0) {
+        parts[count++] = (struct part){xasprintf("%zu unreachable", unreachable), TONE_BAD};
     }
     if (skipped > 0) {
         parts[count++] = (struct part){xasprintf("%zu skipped", skipped), TONE_PLAIN};
@@ -133,8 +139,8 @@ static void draw_progress(struct dash *dash, int row) {
     const struct view *view = dash->view;
     struct screen *screen = &dash->screen;
     struct part parts[4];
-    size_t count = count_parts(dash, parts);
     int edge = screen->cols - 1;
+    size_t count = count_parts(dash, screen->cols < BRIEF, parts);
     int width = parts_width(screen, parts, count);
     /* On a narrow screen the budget goes first. */
     while (count > 1 && width > edge - 16) {
@@ -211,8 +217,8 @@ void dash_sentence(const struct dash *dash, struct buf *out) {
     if (view->ended) {
         say_end(view, out);
     } else if (!dash->live) {
-        buf_add_text(out, "its process is gone; the hosts go on or back by themselves: "
-                          "fleet status tells");
+        buf_printf(out, "its process is gone; go on with: fleet resume %s",
+                   wording_short_run(view->run));
     } else if (dash->waiting != NULL && dash->waiting[0] != '\0') {
         text_clean(out, dash->waiting, strlen(dash->waiting), false);
     } else if (view->paused != NULL) {

@@ -91,6 +91,7 @@ static void move_by(struct dash *dash, long by) {
     } else if (dash->order_count > 0) {
         size_t to = moved(selected_index(dash), by, dash->order_count - 1);
         dash->state.selected = dash->order[to];
+        dash->state.pinned = true;
     }
 }
 
@@ -117,9 +118,14 @@ static void open_mode(struct dash *dash, int mode) {
     if (mode == DASH_HELP && !same) {
         state->before_help = state->mode;
     }
+    if (mode == DASH_LOG) {
+        /* From a host's detail its own lines are meant. */
+        state->all_logs = state->mode != DASH_DETAIL;
+    }
     state->mode = same ? DASH_FLEET : (enum dash_mode)mode;
     if (!same && mode == DASH_DETAIL) {
         state->detail.top = 0;
+        state->pinned = true;
     }
     if (!same && mode == DASH_LOG) {
         state->follow = true;
@@ -136,9 +142,11 @@ static void go_back(struct dash *dash, int argument) {
         state->search = NULL;
     } else if (state->mode != DASH_FLEET) {
         state->mode = DASH_FLEET;
-    } else {
+    } else if (state->filter != NULL) {
         free(state->filter);
         state->filter = NULL;
+    } else {
+        state->pinned = false;
     }
 }
 
@@ -157,6 +165,7 @@ static void next_failure(struct dash *dash, int argument) {
         if ((state_words(state)->attention && !wording_is_success(dash->view, state)) ||
             state == HOST_ROLLING_BACK) {
             dash->state.selected = host;
+            dash->state.pinned = true;
             return;
         }
     }
@@ -279,6 +288,7 @@ static void ask_run(struct dash *dash, int kind) {
     free(state->asked_host);
     state->asked_host = request.host != NULL ? xstrdup(request.host) : NULL;
     state->asked = (struct run_request){.kind = request.kind, .host = state->asked_host};
+    state->pinned = true;
     open_prompt(dash, PROMPT_CONFIRM, NULL);
 }
 
@@ -412,7 +422,7 @@ static const struct key_binding bindings[] = {
     {{KEY_ESCAPE},
      "Esc",
      NULL,
-     "back; takes filter and search away",
+     "back; takes filter, search and selection away",
      EVERYWHERE,
      go_back,
      0,
@@ -524,6 +534,7 @@ static void press_mouse(struct dash *dash, const struct key_press *press) {
     bool in_table = state->mode == DASH_FLEET && row >= 0 && (size_t)row < state->page;
     if (in_table && state->top + (size_t)row < dash->order_count) {
         state->selected = dash->order[state->top + (size_t)row];
+        state->pinned = true;
     }
 }
 

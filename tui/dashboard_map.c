@@ -72,7 +72,7 @@ static int hosts_per_cell(const struct dash *dash, int most) {
 
 int dash_map_rows(const struct dash *dash, int most) {
     int rows = rows_needed(dash, hosts_per_cell(dash, most));
-    return rows > most ? most : rows;
+    return rows > most ? 0 : rows;
 }
 
 /* The host of a cell that shows, of those from `first` on in its wave. */

@@ -40,6 +40,7 @@ struct dash_scroll {
 struct dash_state {
     enum dash_mode mode, before_help;
     size_t selected; /* the host's number in the view */
+    bool pinned;     /* the person chose it; else it is who needs a person most */
     size_t top;      /* first row of the table */
     size_t page;     /* rows of the table in the last frame */
     int table_row;   /* where the table begins on the screen, for the mouse */
@@ -108,7 +109,7 @@ void dash_phase_detail(const struct dash *dash, size_t host, struct buf *out);
 /* The last results in at most `width` columns from `col` on. */
 void dash_draw_strip(struct screen *screen, int row, int col, int width,
                      const struct model_strip *strip);
-/* Rows that the map of all hosts takes, at most `most`; and the map. */
+/* Rows that the map of all hosts takes, 0 where `most` are too few for it; and the map. */
 int dash_map_rows(const struct dash *dash, int most);
 void dash_draw_map(struct dash *dash, int row, int end_row);
 

@@ -71,9 +71,9 @@ void dash_sort(struct dash *dash) {
     }
 }
 
-/* The row of the selected host; a selection that the filter took away moves to the first. */
+/* The row of the selected host; one that nobody chose, or that the filter took away, is the first. */
 static size_t selected_row(struct dash *dash) {
-    for (size_t i = 0; i < dash->order_count; i++) {
+    for (size_t i = 0; dash->state.pinned && i < dash->order_count; i++) {
         if (dash->order[i] == dash->state.selected) {
             return i;
         }
@@ -105,11 +105,13 @@ static void add_probing(const struct dash *dash, const struct model_host *model,
                         const struct view_host *host, struct buf *out) {
     if (model->passing_since_ms > 0) {
         int64_t healthy = (dash_clock_ms(dash) - model->passing_since_ms) / 1000;
-        buf_printf(out, "%lld s", (long long)(healthy > 0 ? healthy : 0));
+        healthy = healthy > 0 ? healthy : 0;
         if (dash->view->healthy_ms > 0) {
-            buf_printf(out, " of %lld s", (long long)(dash->view->healthy_ms / 1000));
+            buf_printf(out, "%lld of %lld s", (long long)healthy,
+                       (long long)(dash->view->healthy_ms / 1000));
+        } else {
+            buf_printf(out, "%lld s healthy", (long long)healthy);
         }
-        buf_add_text(out, " healthy");
     } else if (host->probe_failed && host->last_probe != NULL) {
         buf_add(out, host->last_probe, strcspn(host->last_probe, "\n"));
     } else {
