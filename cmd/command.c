@@ -108,6 +108,20 @@ const struct command commands[] = {
         .run = cmd_generations,
     },
     {
+        .name = "gc",
+        .summary = "remove old generations and collect garbage",
+        .usage = "[SELECTOR...]",
+        .description =
+            "Removes the generations beyond the latest N (--keep) or older than so long "
+            "(--older-than; with both, those that are both), never the current or the booted one "
+            "nor what a rollback would go to, then collects garbage. Without either no generation "
+            "goes. Under the host's lock: exit code 7 where a run holds it.",
+        .words = WORDS_SELECTORS,
+        .options = {OPTION_KEEP, OPTION_OLDER_THAN, OPTION_DRY_RUN},
+        .option_count = 3,
+        .run = cmd_gc,
+    },
+    {
         .name = "exec",
         .summary = "run a command on the selected hosts",
         .usage = "[SELECTOR...] -- COMMAND [ARG...]",
@@ -192,7 +206,7 @@ const struct command commands[] = {
 const size_t command_count = ARRAY_LEN(commands);
 
 /* Named by the contract, not in this version. */
-static const char *const later_commands[] = {"gc", "reboot", "secrets", "resume", "promote"};
+static const char *const later_commands[] = {"reboot", "secrets", "resume", "promote"};
 
 static const struct {
     const char *command;

@@ -62,6 +62,7 @@ int cmd_build(const struct args *args);
 int cmd_check(const struct args *args);
 int cmd_completion(const struct args *args);
 int cmd_exec(const struct args *args);
+int cmd_gc(const struct args *args);
 int cmd_generations(const struct args *args);
 int cmd_help(const struct args *args);
 int cmd_history(const struct args *args);

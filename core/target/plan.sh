@@ -22,7 +22,7 @@ plan_units() { # prefix, system
     grep -HE '^(X-[A-Za-z]*|RefuseManualStop)=' -- * 2>/dev/null |
         sed -n "s/^\([^:]*\):/${1}_flag \1 /p"
     for link in *.wants/* *.requires/*; do
-        [ ! -L "$link" ] && [ ! -e "$link" ] || say "${1}_want" "$link"
+        if [ -L "$link" ] || [ -e "$link" ]; then say "${1}_want" "$link"; fi
     done
     cd /
 }

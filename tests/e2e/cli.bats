@@ -87,7 +87,7 @@ with_dead() {
 }
 
 @test "commands to come say so" {
-    for command in plan gc reboot secrets resume promote; do
+    for command in reboot secrets resume promote; do
         run "$FLEET" "$command"
         [ "$status" = 2 ]
         [[ $output == *"not in this version"* ]]
