@@ -185,6 +185,28 @@ const struct command commands[] = {
         .run = cmd_watch,
     },
     {
+        .name = "resume",
+        .summary = "take up an interrupted run",
+        .usage = "[RUN]",
+        .description =
+            "Asks every host that was under way what is true, then goes on with the run's own "
+            "hosts, "
+            "waves and policy. A host whose guard went back because nobody was there begins anew; "
+            "one still in its window is taken over; a rollback begun on a verdict stays one. "
+            "Default: the latest run. One that is alive here is left alone (exit code 7).",
+        .words = WORDS_RUN,
+        .run = cmd_resume,
+    },
+    {
+        .name = "promote",
+        .summary = "release a run that waits after a wave",
+        .usage = "RUN",
+        .description = "Tells the run if it is alive here, else goes on with it in the foreground, "
+                       "as resume does.",
+        .words = WORDS_RUN,
+        .run = cmd_promote,
+    },
+    {
         .name = "completion",
         .summary = "the completion script for a shell",
         .usage = "bash|zsh|fish",
@@ -206,7 +228,7 @@ const struct command commands[] = {
 const size_t command_count = ARRAY_LEN(commands);
 
 /* Named by the contract, not in this version. */
-static const char *const later_commands[] = {"reboot", "secrets", "resume", "promote"};
+static const char *const later_commands[] = {"reboot", "secrets"};
 
 static const struct {
     const char *command;

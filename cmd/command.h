@@ -69,6 +69,8 @@ int cmd_history(const struct args *args);
 int cmd_list(const struct args *args);
 int cmd_plan(const struct args *args);
 int cmd_push(const struct args *args);
+int cmd_promote(const struct args *args);
+int cmd_resume(const struct args *args);
 int cmd_rollback(const struct args *args);
 int cmd_show(const struct args *args);
 int cmd_ssh(const struct args *args);

@@ -104,6 +104,13 @@ int context_load(struct context *context) {
     } else if (inventory_find(&path, &error) != 0) {
         return context_fail(&error);
     }
+    int code = context_load_file(context, path);
+    free(path);
+    return code;
+}
+
+int context_load_file(struct context *context, const char *path) {
+    struct error error = ERROR_INIT;
     struct inv_errors errors = {0};
     int err = inventory_load(path, context->overrides.items, context->overrides.count,
                              &context->inventory, &errors, &error);
@@ -120,7 +127,6 @@ int context_load(struct context *context) {
         code = context_fail(&error);
     }
     inv_errors_free(&errors);
-    free(path);
     return code;
 }
 

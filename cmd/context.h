@@ -33,6 +33,8 @@ struct context {
 void context_init(struct context *context, const struct args *args);
 /* Finds and loads the inventory; prints all its errors. */
 int context_load(struct context *context);
+/* The same, of that file and with the overrides that are set already (a resumed run's). */
+int context_load_file(struct context *context, const char *path);
 /* Resolves the selection of the command line. */
 int context_select(struct context *context);
 /* The one host that the command line names (ssh, unlock); it becomes the selection. */

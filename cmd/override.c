@@ -134,6 +134,23 @@ int override_read(const struct args *args, struct override_set *ret, struct erro
     return 0;
 }
 
+int override_parse(const char *json, struct override_set *ret, struct error *error) {
+    *ret = (struct override_set){0};
+    cJSON *object = cJSON_Parse(json != NULL ? json : "{}");
+    if (!cJSON_IsObject(object)) {
+        cJSON_Delete(object);
+        return error_set(error, FLEET_ERR_PROTOCOL, "journal-damaged",
+                         "the policy that the run's journal records is no JSON object");
+    }
+    for (const cJSON *item = object->child; item != NULL; item = item->next) {
+        char *value = cJSON_PrintUnformatted(item);
+        add(ret, item->string, value != NULL ? value : "null");
+        cJSON_free(value);
+    }
+    cJSON_Delete(object);
+    return 0;
+}
+
 void override_release(struct override_set *set) {
     for (size_t i = 0; i < set->count; i++) {
         /* Both were allocated by add(). */

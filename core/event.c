@@ -31,7 +31,8 @@ static const struct event_layout layouts[] = {
                              FIELD(TEXT, fleet), FIELD(ACTION, action), WHOLE(GIT, "git"),
                              WHOLE(HOSTS, "hosts"), WHOLE(WAVES, "waves"), WHOLE(POLICY, "policy"),
                              WHOLE(ADDRESSES, "addresses"), OPTIONAL(TEXT, inventory),
-                             OPTIONAL(SIZE, max_failed), OPTIONAL(SIZE, healthy_ms), END}},
+                             OPTIONAL(TEXT, target), OPTIONAL(SIZE, max_failed),
+                             OPTIONAL(SIZE, healthy_ms), END}},
     [EVENT_HOST_STATE] = {"host_state",
                           (const struct event_field[]){
                               FIELD(FROM, from), FIELD(STATE, to), WORDS(reason), WORDS(message),
@@ -87,8 +88,8 @@ void event_free(struct event *event) {
     char *const owned[] = {
         event->run,    event->host,    event->fleet,   event->rev,     event->inventory,
         event->reason, event->message, event->current, event->desired, event->policy,
-        event->state,  event->path,    event->drv,     event->stream,  event->line,
-        event->name,   event->detail,  event->nonce,   event->result,
+        event->target, event->state,   event->path,    event->drv,     event->stream,
+        event->line,   event->name,    event->detail,  event->nonce,   event->result,
     };
     for (size_t i = 0; i < ARRAY_LEN(owned); i++) {
         free(owned[i]);

@@ -53,6 +53,7 @@ struct event {
     size_t host_count;
     uint32_t wave_count;
     char *policy; /* a JSON object as text */
+    char *target; /* a rollback's --to, optional */
     /* beyond the contract, optional: the budget that holds, in hosts, and the healthy time that all
      * hosts share (0: they differ) */
     uint64_t max_failed, healthy_ms;

@@ -3,6 +3,7 @@
  *   connect ─► inspect ─► await_build ─► look ─► await_copy ─► lock ─► copy ─► root
  *                │ ├─► repair (a commit left half done: finish it, inspect again)
  *                │ ├─► choose (rollback: which generation) ─► await_build
+ *                │ ├─► adopt (a resumed run: go on where the host's guard is, or inspect again)
  *                └─► end (unchanged)                                          │
  *     ┌───────────────────────────────────────────────────────────────────────┤
  *     ├─► end (push)   ├─► dry_run ─► end                                     │
@@ -52,7 +53,17 @@ static uint64_t after_minute(const struct host *host) {
     return 60u * 1000u;
 }
 
+/* Long enough for the patience of link_ensure, so that not a short step but the guard's deadline
+ * decides how long an unreachable host is waited for. */
+static uint64_t after_guarded(const struct host *host) {
+    const struct inv_host_policy *policy = &host->plan.inv->policy;
+    return policy->activate_timeout_ms * 2 + policy->confirm_timeout_ms + 120u * 1000u;
+}
+
 static uint64_t after_connect(const struct host *host) {
+    if (host->plan.resume.ask) {
+        return after_guarded(host); /* patient: its guard may be at work */
+    }
     size_t addresses = host->plan.inv->address_count > 0 ? host->plan.inv->address_count : 1;
     /* Jumps and retries included; the transport's own deadline for each address comes first. */
     return (host->plan.inv->connect_timeout_ms + 1000) * addresses * 4 + 60u * 1000u;
@@ -65,13 +76,6 @@ static uint64_t after_lock(const struct host *host) {
 static uint64_t after_activation(const struct host *host) {
     const struct inv_host_policy *policy = &host->plan.inv->policy;
     return policy->activate_timeout_ms + policy->confirm_timeout_ms + 60u * 1000u;
-}
-
-/* Long enough for the patience of link_ensure, so that not a short step but the guard's deadline
- * decides how long an unreachable host is waited for. */
-static uint64_t after_guarded(const struct host *host) {
-    const struct inv_host_policy *policy = &host->plan.inv->policy;
-    return policy->activate_timeout_ms * 2 + policy->confirm_timeout_ms + 120u * 1000u;
 }
 
 static uint64_t after_confirm(const struct host *host) {
@@ -104,9 +108,12 @@ const struct step_def host_steps[STEP_COUNT] = {
     [STEP_CONNECT] = {"connect", HOST_CONNECTING, step_connect, after_connect, STEP_FAIL, true,
                       TO(INSPECT) | TO(FAIL)},
     [STEP_INSPECT] = {"inspect", HOST_CONNECTING, step_inspect, after_minute, STEP_FAIL, true,
-                      TO(REPAIR) | TO(CHOOSE) | TO(AWAIT_BUILD) | TO(FAIL)},
+                      TO(REPAIR) | TO(ADOPT) | TO(CHOOSE) | TO(AWAIT_BUILD) | TO(FAIL)},
     [STEP_REPAIR] = {"repair", HOST_CONNECTING, step_repair, after_commit, STEP_FAIL, true,
                      TO(INSPECT) | TO(FAIL)},
+    [STEP_ADOPT] = {"adopt", HOST_STATE_COUNT, step_adopt, after_guarded, STEP_FAIL, true,
+                    TO(INSPECT) | TO(GUARD_START) | TO(ACTIVATE) | TO(COMMIT) | TO(VERIFY) |
+                        TO(ABORT) | TO(VERIFY_BACK) | TO(END) | TO(FAIL)},
     [STEP_CHOOSE] = {"choose", HOST_STATE_COUNT, step_choose, after_minute, STEP_FAIL, true,
                      TO(AWAIT_BUILD) | TO(FAIL)},
     [STEP_AWAIT_BUILD] = {"await_build", HOST_BUILDING, step_await_build, NULL, STEP_FAIL, false,
@@ -514,6 +521,7 @@ struct host *host_new(const struct host_plan *plan, const struct host_env *env,
     init_timer(host, &host->lease);
     link_init(&host->link, host);
     link_init(&host->fresh, host);
+    host_resume_init(host);
     return host;
 }
 

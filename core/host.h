@@ -32,6 +32,18 @@ struct host_run {
     uint64_t lock_timeout_ms; /* --lock-timeout: how long to wait for another run's lock */
 };
 
+/* What the journal of a resumed run says of a host whose change had begun. */
+struct host_resume {
+    bool ask;           /* it had begun; else nothing here is set */
+    bool back;          /* it was to go back: a way back that has begun on a verdict stays one */
+    bool taken_back;    /* it was healthy, and goes back for the others' sake */
+    const char *nonce;  /* of its activation */
+    const char *desired;
+    const char *old;    /* what it ran before, or NULL: not known */
+    int64_t old_generation;
+    const char *reason, *verdict; /* why it goes back, or NULL */
+};
+
 struct host_plan {
     size_t index; /* in the run */
     const struct inv_host *inv;
@@ -41,6 +53,7 @@ struct host_plan {
     const struct host_run *run;
     /* `fleet rollback`: which generation to go back to; 0: the one before the current. -1: not a rollback. */
     int64_t to_generation;
+    struct host_resume resume;
 };
 
 /* Where a desired path can be read from. */

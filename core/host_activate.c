@@ -289,7 +289,7 @@ static bool poll_guard(struct host *host, struct link *link) {
     return true;
 }
 
-static enum step_result activation_failed(struct host *host) {
+enum step_result host_activation_failed(struct host *host) {
     const struct guard_state *guard = &host->guard;
     if (strcmp(guard->why, "activate-timeout") == 0) {
         return host_failf(host, FLEET_ERR_TIMEOUT, "activate-timeout",
@@ -314,7 +314,7 @@ static enum step_result activation_failed(struct host *host) {
 }
 
 /* Nothing was activated and nothing needs undoing. */
-static enum step_result activation_inert(struct host *host) {
+enum step_result host_activation_inert(struct host *host) {
     host->guard_deadline_ms = 0;
     if (host->going_back) {
         host_failf(host, FLEET_ERR_REMOTE, "activation-failed",
@@ -370,13 +370,14 @@ enum step_result step_activate(struct host *host) {
     case GUARD_REVERTING:
     case GUARD_REVERTED:
     case GUARD_REVERT_FAILED:
-        return activation_failed(host);
+        return host_activation_failed(host);
     case GUARD_INERT:
-        return activation_inert(host);
+        return host_activation_inert(host);
     case GUARD_COMMITTED:
         host->unguarded = true;
         host->guard_deadline_ms = 0;
-        return host->guard.why[0] != '\0' ? activation_failed(host) : host_go(host, STEP_CONFIRM);
+        return host->guard.why[0] != '\0' ? host_activation_failed(host)
+                                          : host_go(host, STEP_CONFIRM);
     case GUARD_NONE:
     case GUARD_ACTIVATING:
     case GUARD_COMMITTING:
@@ -425,7 +426,7 @@ enum step_result step_confirm(struct host *host) {
         if (host->op_err == 0) {
             host_take_guard(host);
             if (guard_gave_up(host)) {
-                return activation_failed(host);
+                return host_activation_failed(host);
             }
             if (host->lock_lost) {
                 return lock_was_lost(host);
@@ -485,7 +486,7 @@ static enum step_result renew(struct host *host) {
         }
         host_take_guard(host);
         if (guard_gave_up(host)) {
-            return activation_failed(host);
+            return host_activation_failed(host);
         }
         if (host->lock_lost) {
             return lock_was_lost(host);
@@ -582,7 +583,7 @@ enum step_result step_commit(struct host *host) {
     }
     if (guard_gave_up(host)) {
         return strcmp(host->guard.why, "commit-failed") == 0 ? commit_failed(host)
-                                                             : activation_failed(host);
+                                                             : host_activation_failed(host);
     }
     if (host_says(host->reply, "alive", "no")) {
         return host_go(host, STEP_VERIFY); /* the host itself says below what became of it */

@@ -12,6 +12,7 @@ enum step {
     STEP_CONNECT,
     STEP_INSPECT,
     STEP_REPAIR,
+    STEP_ADOPT,
     STEP_CHOOSE,
     STEP_AWAIT_BUILD,
     STEP_LOOK,
@@ -93,36 +94,32 @@ struct host {
     enum step step;
     enum step next;
     enum host_state state;
-    int64_t moved_wall_ms;
-    uint64_t moved_ms;
     bool began, driving, again, released;
+    uint64_t moved_ms;
     struct error error;   /* why the step failed */
     struct error verdict; /* the first failure: what the end tells */
     enum host_state end;  /* the end that STEP_END announces */
     char end_message[ERROR_MESSAGE_MAX];
 
     /* The running operation of the step. */
-    bool op_started, op_done;
-    bool wanted;       /* the step has asked for its grant */
+    bool op_started, op_done, timed_out, pausing;
     uint32_t restarts; /* of this step, after a lost connection */
     uint32_t retries;  /* of this step, after a script that failed */
     int op_err;
     const struct target_reply *reply; /* during a drive from its callback only */
     struct error op_error;
+    int open_handles; /* timers and connections that haven't closed yet */
 
     uv_timer_t timer; /* the step's deadline */
     uv_timer_t pause; /* between tries and polls */
     uv_timer_t lease; /* renewal of the lock */
-    bool timed_out;
-    bool pausing;
-    int open_handles; /* timers and connections that haven't closed yet */
 
     struct link link;
     struct link fresh; /* the confirmation's connection, until it takes the link's place */
     uint32_t link_tries;
-    uint64_t link_deadline_ms; /* reconnecting ends here; 0: not reconnecting */
     uint32_t connects;         /* connections that were authenticated */
     uint32_t losses;           /* of the link; a look at the probes that saw one says nothing */
+    uint64_t link_deadline_ms; /* reconnecting ends here; 0: not reconnecting */
 
     /* What it is, and shall be. */
     char *desired;
@@ -148,8 +145,8 @@ struct host {
     bool unguarded; /* `rollback: false`: committed before it was activated, nothing to renew */
     uint64_t lock_wait_until_ms;
     struct copy_job *copy;
-    uint64_t copy_tries;
     bool copied;
+    bool wanted; /* the step has asked for its grant */
     bool granted[ACT_COUNT];
     bool leave;
     bool going_back; /* a committed host on its way to what it ran before */
@@ -173,12 +170,14 @@ struct host {
     struct error health_error; /* why it is bad */
     uint32_t health_losses;    /* `losses` when it began */
     struct shell *probe_shell;
-    bool renewing;
     uint64_t renew_at_ms;
     uint64_t answer_until_ms; /* of host_await */
+    bool renewing;
     bool reprobe_wanted, reprobe_running;
     bool unlocking, unlock_tried;
-    struct ask *asks; /* questions of the probes that the target has not answered yet */
+    bool adopted;      /* of a resumed run: its guard's word was taken */
+    bool adopt_locked; /* ... and the lock */
+    struct ask *asks;  /* questions of the probes that the target has not answered yet */
 };
 
 struct step_def {
@@ -258,6 +257,7 @@ enum step_result step_connect(struct host *host);
 enum step_result step_inspect(struct host *host);
 enum step_result step_repair(struct host *host);
 enum step_result step_choose(struct host *host);
+enum step_result host_lock_is_held(struct host *host);
 enum step_result step_await_build(struct host *host);
 enum step_result step_look(struct host *host);
 enum step_result step_await_copy(struct host *host);
@@ -275,6 +275,15 @@ enum step_result step_probe(struct host *host);
 enum step_result step_await_commit(struct host *host);
 enum step_result step_commit(struct host *host);
 enum step_result step_verify(struct host *host);
+/* What a guard's state says went wrong; always FAILED. */
+enum step_result host_activation_failed(struct host *host);
+/* Nothing was activated and nothing needs undoing. */
+enum step_result host_activation_inert(struct host *host);
+/* host_resume.c */
+void host_resume_init(struct host *host);
+/* In the drive of an inspection: true where STEP_ADOPT has to follow. */
+bool host_resume_is_due(struct host *host);
+enum step_result step_adopt(struct host *host);
 /* host_back.c */
 enum step_result step_await_rollback(struct host *host);
 enum step_result step_abort(struct host *host);

@@ -179,7 +179,7 @@ int link_ensure(struct host *host) {
         return 0;
     }
     if (link->failed) {
-        if (host->connects == 0) {
+        if (host->connects == 0 && !host->plan.resume.ask) {
             if (!first_try_again(host)) {
                 return give_up(host);
             }

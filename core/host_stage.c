@@ -83,6 +83,9 @@ enum step_result step_inspect(struct host *host) {
         return host_fail(host, &host->op_error);
     }
     keep_facts(host, host->reply);
+    if (host_resume_is_due(host)) {
+        return host_go(host, STEP_ADOPT);
+    }
     if (refuse(host, host->reply) == STEP_FAILED) {
         return STEP_FAILED;
     }
@@ -201,7 +204,7 @@ enum step_result step_await_copy(struct host *host) {
 
 /* ---- lock ---- */
 
-static enum step_result lock_is_held(struct host *host) {
+enum step_result host_lock_is_held(struct host *host) {
     const struct target_reply *reply = host->reply;
     const char *id = target_reply_get(reply, "lock_id");
     const char *run = target_reply_get(reply, "lock_run");
@@ -241,7 +244,7 @@ enum step_result step_lock(struct host *host) {
         return host_fail(host, &host->op_error);
     }
     if (!host_says(host->reply, "lock", "ok")) {
-        return lock_is_held(host);
+        return host_lock_is_held(host);
     }
     const char *lapsed = target_reply_get(host->reply, "lock_lapsed");
     if (lapsed != NULL && lapsed[0] != '\0') {

@@ -33,6 +33,7 @@ struct rollout *rollout_new(const struct rollout_plan *plan) {
     rollout->policy = plan->policy;
     rollout->action = plan->action;
     rollout->seed = plan->seed;
+    rollout->recorded = plan->waves;
     rollout->count = count;
     rollout->members = xcalloc(count + 1, sizeof(*rollout->members));
     rollout->by_wave = xcalloc(count + 1, sizeof(*rollout->by_wave));
@@ -129,12 +130,26 @@ void rollout_start(struct rollout *rollout, uint64_t now_ms) {
     }
     /* Who is known to be unhealthy by now goes first. */
     rollout_assign_waves(rollout);
+    rollout->wave =
+        rollout->waves_done < rollout->wave_count ? rollout->waves_done : rollout->wave_count;
     rollout->phase = PHASE_BETWEEN;
     for (size_t i = 0; i < rollout->count; i++) {
         book(rollout, &rollout->members[i], true);
         rollout->waves[rollout->members[i].wave].touched += rollout->members[i].touched;
     }
     rollout_check_budget(rollout);
+    if (rollout->waits && !rollout->stopped && rollout->open > 0) {
+        rollout->phase = PHASE_PROMOTE;
+        rollout_decide(rollout, (struct rollout_decision){.kind = ROLLOUT_PAUSE,
+                                                          .wave = rollout->wave,
+                                                          .host = NO_HOST,
+                                                          .reason = "promote"});
+    }
+}
+
+void rollout_resume(struct rollout *rollout, size_t waves_done, bool waits) {
+    rollout->waves_done = waves_done;
+    rollout->waits = waits;
 }
 
 void rollout_unhealthy_before(struct rollout *rollout, size_t host) {
@@ -217,11 +232,13 @@ static void note_under_way(struct rollout *rollout, size_t host) {
     member->went_back |= member->state == HOST_ROLLING_BACK;
 }
 
-/* Replayed before the start: its guard took the host back, so that it begins anew. */
+/* Of a resumed run: its guard took the host back alone, so that it begins anew. */
 static void note_anew(struct rollout *rollout, size_t host) {
-    rollout->members[host].in_flight = false;
-    rollout->members[host].touched = false;
-    rollout->members[host].went_back = false;
+    struct member *member = &rollout->members[host];
+    rollout->waves[member->wave].touched -= member->touched && rollout->phase != PHASE_NEW;
+    member->in_flight = false;
+    member->touched = false;
+    member->went_back = false;
     slots_release(rollout->activation, host);
 }
 
@@ -279,7 +296,8 @@ void rollout_moved(struct rollout *rollout, size_t host, enum host_state state, 
     }
     if (is_under_way(state)) {
         note_under_way(rollout, host);
-    } else if (rollout->phase == PHASE_NEW && !member->ended) {
+    } else if (!member->ended &&
+               (rollout->phase == PHASE_NEW || (member->in_flight && state == HOST_BUILDING))) {
         note_anew(rollout, host);
     }
     if (member->ended) {

@@ -45,6 +45,9 @@ struct rollout_plan {
     const struct inv_run_policy *policy; /* borrowed */
     enum run_action action;
     uint64_t seed; /* for order "shuffle" */
+    /* To resume a run: each host's wave, from 1, as recorded, without a wave left out; else NULL.
+     * Borrowed. */
+    const uint32_t *waves;
 };
 
 enum rollout_decision_kind {
@@ -94,8 +97,10 @@ void rollout_unhealthy_before(struct rollout *rollout, size_t host);
 /* The host is in a new state; for ends `reason` is the event's reason code ("offline", "locked",
  * "connection-refused", "build-failed", ...). FAILED out of HOST_BUILDING, or with a reason of a
  * build ("build-...", "evaluation-...", "eval-...", "no-tool"), is a failed build: not counted
- * against max_failed. To resume a run, replay each host's journaled states in order before rollout_start,
- * and then what the host says is true (HOST_PENDING where it begins anew). */
+ * against max_failed. To resume a run, replay each host's journaled states in order before rollout_start:
+ * HOST_ACTIVATING for one whose change had begun, then the state that it was left in. One whose
+ * change had begun is in flight again, until it ends or, having gone back alone, begins anew with
+ * HOST_BUILDING. */
 void rollout_moved(struct rollout *rollout, size_t host, enum host_state state, const char *reason,
                    uint64_t now_ms);
 /* The host stands still until `act` is granted: ACT_COPY when its desired path is known and differs
@@ -104,6 +109,10 @@ void rollout_moved(struct rollout *rollout, size_t host, enum host_state state, 
 void rollout_wants(struct rollout *rollout, size_t host, enum act act, uint64_t now_ms);
 /* The answer to ROLLOUT_REPROBE. */
 void rollout_reprobed(struct rollout *rollout, size_t host, bool ok, uint64_t now_ms);
+
+/* Before rollout_start, of a run that is resumed: its first `waves_done` waves are over, baked and
+ * all, and nothing is decided about them again. `waits`: the run waits for promotion after them. */
+void rollout_resume(struct rollout *rollout, size_t waves_done, bool waits);
 
 enum rollout_control {
     ROLLOUT_CONTROL_PAUSE,   /* no new grants of ACT_ACTIVATE */

@@ -90,6 +90,9 @@ struct rollout {
     const struct inv_run_policy *policy;
     enum run_action action;
     uint64_t seed;
+    const uint32_t *recorded; /* the plan's waves */
+    size_t waves_done;        /* of a resumed run */
+    bool waits;               /* for promotion after those */
     uint64_t now_ms;
     struct member *members;
     size_t count;

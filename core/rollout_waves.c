@@ -1,4 +1,5 @@
 /* Who is in which wave and in which groups (CONTRACT, policy: waves, order, max_parallel). */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,6 +68,23 @@ static size_t fill_wave(struct rollout *rollout, const struct inv_wave *wave, ui
     return size;
 }
 
+/* The waves of a run that is resumed, as they were. */
+static void assign_recorded(struct rollout *rollout, const size_t *order) {
+    size_t assigned = 0;
+    while (assigned < rollout->count) {
+        size_t number = ++rollout->wave_count;
+        size_t first = assigned;
+        for (size_t i = 0; i < rollout->count; i++) {
+            if (rollout->recorded[order[i]] == number) {
+                rollout->members[order[i]].wave = (uint32_t)number;
+                rollout->by_wave[assigned++] = order[i];
+            }
+        }
+        assert(assigned > first);
+        rollout->waves[number] = (struct wave){.first = first, .size = assigned - first};
+    }
+}
+
 void rollout_assign_waves(struct rollout *rollout) {
     static const struct inv_wave whole = {.size = {.percent = true, .value = 100}};
     /* An action without an effect, or without a proof to wait for, knows no canaries. */
@@ -79,8 +97,13 @@ void rollout_assign_waves(struct rollout *rollout) {
         rollout->members[i].wave = 0;
     }
     free(rollout->waves);
-    rollout->waves = xcalloc(written + 2, sizeof(*rollout->waves));
     rollout->wave_count = 0;
+    if (rollout->recorded != NULL) {
+        rollout->waves = xcalloc(rollout->count + 2, sizeof(*rollout->waves));
+        assign_recorded(rollout, order);
+        return;
+    }
+    rollout->waves = xcalloc(written + 2, sizeof(*rollout->waves));
     size_t assigned = 0;
     for (size_t i = 0; i <= written && assigned < rollout->count; i++) {
         const struct inv_wave *wave = i < written ? &rollout->policy->waves[i] : &whole;

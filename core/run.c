@@ -278,7 +278,9 @@ static void skip_host(struct run *run, const struct rollout_decision *decision) 
 
 /* What a decision does, once it is on disk. */
 static void carry_out(struct run *run, const struct rollout_decision *decision) {
-    struct lane *lane = run->hosts[decision->host].lane;
+    /* Decisions of no host carry host 0, which an empty fleet does not have. */
+    bool known = decision->host < run->options->host_count;
+    struct lane *lane = known ? run->hosts[decision->host].lane : NULL;
     bool of_host = decision->kind == ROLLOUT_GRANT || decision->kind == ROLLOUT_LEAVE ||
                    decision->kind == ROLLOUT_SKIP || decision->kind == ROLLOUT_REPROBE;
     if (of_host && lane == NULL) {
@@ -454,9 +456,9 @@ static void end_run(struct run *run) {
 /* A healthy host is held where a later failure may still take it back. */
 static bool may_move_yet(const struct run *run, enum host_state state) {
     const struct inv_run_policy *policy = &run->options->inventory->policy;
-    return state == HOST_HEALTHY &&
-           (run->attended || policy->bake_ms > 0 || policy->on_failure == INV_ON_FAILURE_ROLLBACK_WAVE ||
-            policy->on_failure == INV_ON_FAILURE_ROLLBACK_ALL);
+    return state == HOST_HEALTHY && (run->attended || policy->bake_ms > 0 ||
+                                     policy->on_failure == INV_ON_FAILURE_ROLLBACK_WAVE ||
+                                     policy->on_failure == INV_ON_FAILURE_ROLLBACK_ALL);
 }
 
 static bool is_end(const struct run *run, enum host_state state) {
@@ -695,15 +697,11 @@ static size_t requested_host(const struct run *run, const char *name) {
 
 static void publish_request(struct run *run, const struct run_request *request) {
     static const char *const words[RUN_REQUEST_COUNT] = {
-        [RUN_REQUEST_PAUSE] = "pauses the run",
-        [RUN_REQUEST_PROMOTE] = "lets the run go on",
-        [RUN_REQUEST_DRAIN] = "drains the run",
-        [RUN_REQUEST_ABORT] = "ends the run at once",
-        [RUN_REQUEST_TAKE_BACK] = "takes back",
-        [RUN_REQUEST_SKIP] = "skips",
+        [RUN_REQUEST_PAUSE] = "pauses the run", [RUN_REQUEST_PROMOTE] = "lets the run go on",
+        [RUN_REQUEST_DRAIN] = "drains the run", [RUN_REQUEST_ABORT] = "ends the run at once",
+        [RUN_REQUEST_TAKE_BACK] = "takes back", [RUN_REQUEST_SKIP] = "skips",
     };
-    bool of_host =
-        request->kind == RUN_REQUEST_TAKE_BACK || request->kind == RUN_REQUEST_SKIP;
+    bool of_host = request->kind == RUN_REQUEST_TAKE_BACK || request->kind == RUN_REQUEST_SKIP;
     const char *host = request->host != NULL ? request->host : "all hosts";
     AUTO_FREE char *line = xasprintf("%s %s%s%s", run->who, words[request->kind],
                                      of_host ? " " : "", of_host ? host : "");

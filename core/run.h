@@ -52,11 +52,19 @@ struct run_options {
     struct keyring *keyring;
     uint32_t lanes; /* 0: the cores, at most 4 */
     struct run_observer observer;
+    /* `fleet resume`, `promote`: the id of a run whose journal goes on; or NULL. The hosts are then
+     * those of its run_start, in that order. */
+    const char *resume_id;
+    bool promote;     /* releases a resumed run that waits after a wave */
     bool interactive; /* a person is there: a paused run waits instead of exiting with 6 */
 };
 
+/* In the run's folder: made by `fleet promote`, removed by the run that it releases. */
+#define RUN_PROMOTE_FILE "promote"
+
 /* Runs to the end. Returns the exit code of CONTRACT; `error` is filled when it is 1 or 2 before any event.
- * SIGINT/SIGTERM: the first drains, the second leaves within ten seconds with the guards armed.
+ * SIGINT/SIGTERM: the first drains, the second leaves within ten seconds with the guards armed, the
+ * third leaves at once. A run that waits for promotion looks once a second for RUN_PROMOTE_FILE.
  * *ret_run_id (RUN_ID_SIZE bytes, may be NULL) gets the run's id. */
 int run_execute(const struct run_options *options, char *ret_run_id, struct error *error);
 

@@ -63,7 +63,7 @@ struct target_env {
  * generation, boot_id, machine_id, uptime_ms, uid, systemd (yes|no), system_state (systemctl
  * is-system-running), nix_store (absolute path of the program), nix_version, kernel, failed
  * (repeated: a failed unit), guard (the state line, or ""), guard_record (yes|no: a record is left),
- * guard_phase, guard_run (of that record), guard_alive (yes|no), lock_* (id, run, who, since, expires_s, pid; absent when free), deployed (the JSON
+ * guard_phase, guard_run, guard_before (of that record: its run, and the units that had failed before), guard_alive (yes|no), lock_* (id, run, who, since, expires_s, pid; absent when free), deployed (the JSON
  * record), deployed_complete (yes|no), roots (repeated), free_nix, free_run, free_boot (bytes),
  * reboot_needed (yes|no: kernel, initrd or kernel-modules of booted and profile differ), valid (yes|no: is DESIRED
  * valid there; only with `desired`), switch_lock (yes|no: NixOS's own switch lock or its unit is busy). */

@@ -39,15 +39,16 @@ void view_free(struct view *view) {
     }
     for (size_t i = 0; i < view->host_count; i++) {
         struct view_host *host = &view->hosts[i];
-        char *const owned[] = {host->name,       host->address, host->reason,
-                               host->message,    host->current, host->desired,
-                               host->last_probe, host->nonce,   host->verdict};
+        char *const owned[] = {host->name,       host->address,      host->reason,
+                               host->message,    host->current,      host->desired,
+                               host->last_probe, host->nonce,        host->verdict,
+                               host->built,      host->granted_path, host->first_current};
         for (size_t j = 0; j < ARRAY_LEN(owned); j++) {
             free(owned[j]);
         }
     }
-    char *const owned[] = {view->run,    view->fleet,  view->rev,   view->inventory,
-                           view->policy, view->paused, view->result};
+    char *const owned[] = {view->run,    view->fleet,  view->rev,    view->inventory,
+                           view->policy, view->target, view->paused, view->result};
     for (size_t i = 0; i < ARRAY_LEN(owned); i++) {
         free(owned[i]);
     }
@@ -89,6 +90,7 @@ static void apply_run_start(struct view *view, const struct event *event) {
     set_text(&view->rev, event->rev);
     set_text(&view->inventory, event->inventory);
     set_text(&view->policy, event->policy);
+    set_text(&view->target, event->target);
     view->dirty = event->dirty;
     view->action = event->action;
     view->wave_count = event->wave_count;
@@ -116,6 +118,9 @@ static void apply_host_state(struct view *view, struct view_host *host, const st
     set_text(&host->reason, event->reason);
     set_text(&host->message, event->message);
     update_text(&host->current, event->current);
+    if (host->first_current == NULL) {
+        update_text(&host->first_current, event->current);
+    }
     update_text(&host->desired, event->desired);
     if (event->generation != 0) {
         if (host->first_generation == 0) {
@@ -152,6 +157,7 @@ static void apply_grant(struct view_host *host, const struct event *event) {
         set_text(&host->last_probe, NULL);
         set_text(&host->verdict, NULL);
         set_text(&host->nonce, event->nonce);
+        set_text(&host->granted_path, event->path);
     }
     if (event->act == ACT_ROLLBACK) {
         host->verdict_rollback = true;
@@ -175,6 +181,9 @@ static void apply_host(struct view *view, const struct event *event) {
         apply_probe(host, event);
     } else if (event->type == EVENT_GRANT) {
         apply_grant(host, event);
+    } else if (event->type == EVENT_BUILD && event->path != NULL && event->state != NULL &&
+               strcmp(event->state, "built") == 0) {
+        set_text(&host->built, event->path);
     }
 }
 
@@ -183,6 +192,9 @@ static void apply_run(struct view *view, const struct event *event) {
         apply_run_start(view, event);
     } else if (event->type == EVENT_WAVE_START || event->type == EVENT_WAVE_END) {
         view->wave = event->wave;
+        if (event->type == EVENT_WAVE_END && event->wave > view->waves_ended) {
+            view->waves_ended = event->wave;
+        }
         set_text(&view->paused, NULL);
     } else if (event->type == EVENT_PAUSE) {
         bool said = event->reason != NULL && event->reason[0] != '\0';

@@ -19,6 +19,9 @@ struct view_host {
     char *reason, *message;                /* of the last move */
     char *verdict;                         /* the message with which it began to go back, or NULL */
     char *current, *desired;
+    char *first_current;      /* what it ran before the change */
+    char *built;              /* the path of its finished build, or NULL */
+    char *granted_path;       /* of the last activate grant, or NULL */
     int64_t generation;       /* the profile's, as last said; 0 unknown */
     int64_t first_generation; /* as first said: before the change */
     uint64_t bytes_done, bytes_total, paths_done, paths_total;
@@ -30,7 +33,7 @@ struct view_host {
 };
 
 struct view {
-    char *run, *fleet, *rev, *inventory, *policy;
+    char *run, *fleet, *rev, *inventory, *policy, *target;
     bool dirty;
     enum run_action action;
     int64_t started_ms, ended_ms; /* wall; ended 0: not yet */
@@ -39,7 +42,8 @@ struct view {
     struct view_host *hosts; /* moves when a host is added: don't keep pointers over view_apply */
     size_t host_count;
     uint32_t wave, wave_count;
-    char *paused; /* reason, or NULL */
+    uint32_t waves_ended; /* the last wave whose end was told */
+    char *paused;         /* reason, or NULL */
     bool ended;
     char *result;
     int exit;

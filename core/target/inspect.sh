@@ -93,7 +93,10 @@ inspect_fleet() {
     say guard_phase "$phase"
     if [ -s "$RECORD/record" ]; then
         while read -r key value; do
-            [ "$key" != run ] || say guard_run "$value"
+            case $key in
+            run) say guard_run "$value" ;;
+            before) say guard_before "$value" ;;
+            esac
         done <"$RECORD/record"
     fi
     if guard_alive; then say guard_alive yes; else say guard_alive no; fi

@@ -1,0 +1,241 @@
+/* A host of a resumed run whose change had begun: its guard is found by the run that its record names
+ * and by the activation's nonce, and the pipeline goes on where the guard is.
+ *
+ * Before the guard's word is believed the lock is taken over (it is the same run's), so that nobody
+ * else begins meanwhile. What was granted in the journal is not asked for again; a way back that had
+ * begun on a verdict stays one.
+ */
+#include "core/host_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/xalloc.h"
+#include "core/resume.h"
+
+#define LOOK_AGAIN_MS 300u
+
+void host_resume_init(struct host *host) {
+    const struct host_resume *resume = &host->plan.resume;
+    if (!resume->ask) {
+        return;
+    }
+    const struct inv_host_policy *policy = &host->plan.inv->policy;
+    host_set_string(&host->desired, resume->desired);
+    snprintf(host->nonce, sizeof(host->nonce), "%s", resume->nonce != NULL ? resume->nonce : "");
+    /* Till it has answered its guard may be at work. */
+    host->guard_deadline_ms =
+        host_now(host) + policy->activate_timeout_ms + policy->confirm_timeout_ms;
+}
+
+/* The units that had failed before the change, as the guard recorded them: by now the new system's
+ * own may have. */
+static void keep_failed_before(struct host *host) {
+    const char *recorded = target_reply_get(host->reply, "guard_before");
+    for (size_t i = 0; i < host->failed_before_count; i++) {
+        free(host->failed_before[i]);
+    }
+    host->failed_before_count = 0;
+    char *list = xstrdup(recorded != NULL ? recorded : "");
+    char *save = NULL;
+    for (char *unit = strtok_r(list, " ", &save); unit != NULL; unit = strtok_r(NULL, " ", &save)) {
+        host->failed_before = xrealloc(host->failed_before, (host->failed_before_count + 1) *
+                                                                sizeof(*host->failed_before));
+        host->failed_before[host->failed_before_count++] = xstrdup(unit);
+    }
+    free(list);
+}
+
+bool host_resume_is_due(struct host *host) {
+    const struct host_resume *resume = &host->plan.resume;
+    if (!resume->ask || host->adopted) {
+        return false;
+    }
+    bool alive = host_says(host->reply, "guard_alive", "yes");
+    if (alive && !host_says(host->reply, "guard_run", host->plan.run->run)) {
+        return false;
+    }
+    if (!alive && host_says(host->reply, "guard_record", "yes")) {
+        return false; /* finished first, then looked at */
+    }
+    keep_failed_before(host);
+    if (alive && resume->taken_back) {
+        struct guard_state state;
+        const char *line = target_reply_get(host->reply, "guard");
+        guard_state_parse(line != NULL ? line : "", &state);
+        memcpy(host->nonce, state.nonce, sizeof(host->nonce) - 1);
+    }
+    /* Where it ran the new system before it was the profile's, the profile is the way back. */
+    if (!host_same(resume->old, host->desired)) {
+        host_set_string(&host->old, resume->old);
+    }
+    host->old_generation = resume->old_generation;
+    host->adopt_locked = false;
+    return true;
+}
+
+/* ---- what follows ---- */
+
+static void set_verdict(struct host *host) {
+    const struct host_resume *resume = &host->plan.resume;
+    if (resume->back && resume->verdict != NULL) {
+        error_set(&host->verdict, FLEET_ERR_REMOTE,
+                  resume->reason != NULL ? resume->reason : "resumed", "%.900s", resume->verdict);
+        return;
+    }
+    host_activation_failed(host);
+    host->verdict = host->error;
+}
+
+static enum step_result begin_anew(struct host *host) {
+    static const char note[] =
+        "the host runs what it ran before: nothing judged the new system, so it begins anew";
+    host_log(host, "fleet", note, sizeof(note) - 1);
+    host->adopted = true;
+    host->guard_deadline_ms = 0;
+    return host_go(host, STEP_INSPECT);
+}
+
+static enum step_result is_left(struct host *host) {
+    host->guard_deadline_ms = 0;
+    bool runs = host_same(host->current, host->desired);
+    bool proven = host->plan.run->action == ACTION_TEST && runs;
+    host_set_end(host, proven ? HOST_HEALTHY : HOST_FAILED, "%s",
+                 proven ? "running and proven, not committed: a reboot brings the old system back"
+                 : runs ? "left running, not committed: a reboot brings the old system back"
+                        : "its guard was told to leave it, and it was changed since");
+    return host_go(host, STEP_END);
+}
+
+static enum step_result follow(struct host *host, enum step next) {
+    static const char note[] = "its guard is at work: the run goes on from there";
+    host_log(host, "fleet", note, sizeof(note) - 1);
+    host->state_line[0] = '\0';
+    host->log_offset = 0;
+    host->unguarded = !host->plan.inv->policy.rollback && host->guard.phase == GUARD_COMMITTED;
+    host->commit_sent = next == STEP_COMMIT;
+    return host_go(host, next);
+}
+
+/* A host that goes back for the others' sake: under a guard of its own, whose nonce nobody wrote
+ * down. */
+static enum step_result go_on_back(struct host *host, bool alive) {
+    host->going_back = true;
+    if (alive) {
+        return follow(host, host->guard.phase == GUARD_COMMITTING ? STEP_COMMIT : STEP_ACTIVATE);
+    }
+    if (host_same(host->current, host->old)) {
+        return host_go(host, STEP_VERIFY);
+    }
+    if (host->old == NULL) {
+        error_set(&host->verdict, FLEET_ERR_REMOTE, "no-generation",
+                  "it is not known what the host ran before this run");
+        return host_go(host, STEP_FAIL);
+    }
+    host->env.nonce(host->nonce, host->env.arg);
+    return host_go(host, STEP_GUARD_START);
+}
+
+static enum step_result adopt(struct host *host, enum adopt what) {
+    switch (what) {
+    case ADOPT_WAIT:
+        host->op_started = false;
+        host_pause(host, LOOK_AGAIN_MS);
+        return STEP_AGAIN;
+    case ADOPT_FOLLOW:
+        return follow(host, STEP_ACTIVATE);
+    case ADOPT_COMMIT:
+        return follow(host, STEP_COMMIT);
+    case ADOPT_VERIFY:
+        return host_go(host, STEP_VERIFY);
+    case ADOPT_ABORT:
+        set_verdict(host);
+        return host_go(host, STEP_ABORT);
+    case ADOPT_BACK:
+        set_verdict(host);
+        return host_go(host, STEP_VERIFY_BACK);
+    case ADOPT_LEFT:
+        return is_left(host);
+    case ADOPT_INERT:
+        return host_activation_inert(host);
+    case ADOPT_ANEW:
+        break;
+    }
+    return begin_anew(host);
+}
+
+/* Takes the guard's state, or where it has gone its last word, which outlives a reboot. */
+static void take_word(struct host *host) {
+    const char *state = target_reply_get(host->reply, "state");
+    const char *last = target_reply_get(host->reply, "last");
+    struct guard_state said = {.phase = GUARD_NONE, .rc = -1};
+    if (state != NULL && state[0] != '\0') {
+        guard_state_parse(state, &said);
+        snprintf(host->state_line, sizeof(host->state_line), "%s", state);
+    } else if (last != NULL) {
+        guard_state_parse(last, &said);
+        snprintf(host->state_line, sizeof(host->state_line), "%s", last);
+        if (strcmp(said.nonce, host->nonce) != 0) {
+            said = (struct guard_state){.phase = GUARD_NONE, .rc = -1};
+            host->state_line[0] = '\0';
+        }
+    }
+    host->guard = said;
+}
+
+static enum step_result take_lock(struct host *host) {
+    if (host_op_begin(host)) {
+        struct target_lock lock = host_target_lock(host);
+        target_lock_take(host->link.shell, &lock, host_on_reply, host);
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err != 0) {
+        return host_try_again(host) ? STEP_AGAIN : host_fail(host, &host->op_error);
+    }
+    if (!host_says(host->reply, "lock", "ok")) {
+        host->guard_deadline_ms = 0; /* no guard of ours can live beside another run's lock */
+        return host_lock_is_held(host);
+    }
+    host->locked = true;
+    host->adopt_locked = true;
+    host->op_started = false;
+    host_poke(host);
+    return STEP_AGAIN;
+}
+
+enum step_result step_adopt(struct host *host) {
+    if (host->pausing) {
+        return STEP_AGAIN;
+    }
+    if (!host->adopt_locked) {
+        return take_lock(host);
+    }
+    if (host_op_begin(host)) {
+        target_guard_poll(host->link.shell, host->nonce, "", 0, 0, host_on_reply, host);
+        return STEP_AGAIN;
+    }
+    if (!host->op_done) {
+        return STEP_AGAIN;
+    }
+    if (host->op_err != 0) {
+        return host_try_again(host) ? STEP_AGAIN : host_fail(host, &host->op_error);
+    }
+    bool alive = host_says(host->reply, "alive", "yes");
+    if (!alive && host_says(host->reply, "record", "yes")) {
+        return host_go(host, STEP_INSPECT); /* it was cut off: finished first */
+    }
+    take_word(host);
+    if (!alive) {
+        const char *current = target_reply_get(host->reply, "current");
+        host_set_string(&host->current, current != NULL ? current : host->current);
+    }
+    if (host->plan.resume.taken_back) {
+        return go_on_back(host, alive);
+    }
+    return adopt(host, resume_judge(&host->guard, alive, host->plan.resume.back,
+                                    host->plan.inv->policy.rollback));
+}
