@@ -9,7 +9,8 @@
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
 
-#define LOCK_RETRY_MS 2000u
+#define BOOT_ENTRY_BYTES 16384 /* a menu entry and the default, with blocks to spare */
+#define LOCK_RETRY_MS    2000u
 
 enum step_result step_connect(struct host *host) {
     return host_go(host, STEP_INSPECT);
@@ -351,6 +352,23 @@ enum step_result step_copy(struct host *host) {
 
 /* ---- root ---- */
 
+/* What can't be committed is not activated: a full /boot is the classic. False when it is full;
+ * the failure is recorded. */
+static bool boot_has_room(struct host *host) {
+    enum run_action action = host->plan.run->action;
+    int64_t free_bytes = target_reply_number(host->reply, "free_boot", -1);
+    int64_t need = target_reply_number(host->reply, "boot_need", 0) + BOOT_ENTRY_BYTES;
+    bool commits = action == ACTION_SWITCH || action == ACTION_BOOT || action == ACTION_ROLLBACK;
+    if (!commits || free_bytes < 0 || free_bytes >= need) {
+        return true;
+    }
+    host_failf(host, FLEET_ERR_SPACE, "boot-full",
+               "/boot has %lld bytes free and the new system needs %lld there: nothing was "
+               "activated. Remove old generations or other files there, then run again",
+               (long long)free_bytes, (long long)need);
+    return false;
+}
+
 /* The copy's channel holds the paths (lock=1) until a named root does. */
 enum step_result step_root(struct host *host) {
     if (host_op_begin(host)) {
@@ -367,6 +385,9 @@ enum step_result step_root(struct host *host) {
     if (host->copy != NULL) {
         copy_close(host->copy);
         host->copy = NULL;
+    }
+    if (!boot_has_room(host)) {
+        return STEP_FAILED;
     }
     switch (host->plan.run->action) {
     case ACTION_PUSH:

@@ -84,7 +84,8 @@ void target_lock_take(struct shell *shell, const struct target_lock *lock, targe
 /* Lets go, if the id is ours. */
 void target_lock_release(struct shell *shell, const char *id, target_done done, void *arg);
 
-/* Roots `path` as gcroots/fleet/stage-RUN (and removes other runs' stage roots when `clean`). */
+/* Roots `path` as gcroots/fleet/stage-RUN (and removes other runs' stage roots when `clean`). Keys:
+ * free_boot (bytes, absent without /boot), boot_need (bytes of kernel and initrd that are not there). */
 void target_stage(struct shell *shell, const char *run, const char *path, bool clean,
                   target_done done, void *arg);
 void target_unstage(struct shell *shell, const char *run, target_done done, void *arg);

@@ -3,6 +3,9 @@
 #
 # stage-RUN is what the run has copied, before-RUN the system that it replaced (held for the
 # rollback of a whole wave). Both go with target_unstage or with the next update.
+#
+# Also says what a commit will need: bytes free on /boot, and those that the new system's kernel and
+# initrd take there, none where the running or the booted system has brought them already.
 
 [ -e "$STAGE_PATH" ] || fail "$STAGE_PATH is not in this host's store, so it can't be kept"
 mkdir -p "$ROOTS"
@@ -17,3 +20,20 @@ if [ "$CLEAN" = yes ]; then
     done
 fi
 say root "$ROOTS/stage-$STAGE_RUN"
+[ ! -d /boot ] || df -Pk /boot 2>/dev/null | {
+    read -r _
+    read -r _ _ _ free _
+    [ -z "$free" ] || say free_boot $((free * 1024))
+}
+need=0
+for part in kernel initrd; do
+    resolve "$STAGE_PATH/$part"
+    [ -f "$target" ] || continue
+    wanted=$target
+    for system in /run/current-system /run/booted-system; do
+        resolve "$system/$part"
+        [ "$target" != "$wanted" ] || continue 2
+    done
+    need=$((need + $(stat -c %s "$wanted")))
+done
+say boot_need $need
