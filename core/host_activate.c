@@ -330,8 +330,11 @@ enum step_result host_activation_inert(struct host *host) {
             "100): use --action boot, then reboot");
         return host_go(host, STEP_END);
     }
-    host_failf(host, FLEET_ERR_REMOTE, "activation-failed",
-               "switch-to-configuration could not run (%d); nothing was activated", host->guard.rc);
+    bool foreign = strcmp(host->guard.why, "exec") == 0;
+    host_failf(
+        host, FLEET_ERR_REMOTE, "activation-failed",
+        "switch-to-configuration could not run (%d)%s; nothing was activated", host->guard.rc,
+        foreign ? ": exec format error, is the system built for another kind of machine?" : "");
     host->verdict = host->error;
     return host_go(host, STEP_FAIL);
 }
