@@ -180,7 +180,6 @@ void dash_draw(struct dash *dash) {
     }
     int row = dash_draw_head(dash);
     int end_row = screen->rows - 1;
-    dash_draw_foot(dash, end_row);
     switch (dash->state.mode) {
     case DASH_FLEET:
     case DASH_LOG:
@@ -201,4 +200,5 @@ void dash_draw(struct dash *dash) {
     case DASH_MODE_COUNT:
         break;
     }
+    dash_draw_foot(dash, end_row);
 }

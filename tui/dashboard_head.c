@@ -109,7 +109,7 @@ static size_t count_parts(const struct dash *dash, bool brief, struct part parts
                                    all ? TONE_GOOD : TONE_PLAIN};
     if (failed > 0 || view->host_count > 0) {
         parts[count++] =
-            (struct part){xasprintf(brief ? "%zu of %llu failed" : "%zu failed, %llu allowed",
+            (struct part){xasprintf(brief ? "%zu failed of %llu" : "%zu failed, %llu allowed",
                                     failed, (unsigned long long)view->max_failed),
                           failed > view->max_failed ? STYLE_BOLD | TONE_BAD
                           : failed > 0              ? TONE_BAD
@@ -195,9 +195,9 @@ static void say_active(const struct dash *dash, struct buf *out) {
     }
     struct buf detail = BUF_INIT;
     dash_phase_detail(dash, number, &detail);
-    buf_printf(out, "%s is %s", first->name, state_words(first->state)->word);
+    buf_printf(out, "%s: %s", first->name, state_words(first->state)->word);
     if (detail.len > 0) {
-        buf_printf(out, ": %s", buf_text(&detail));
+        buf_printf(out, ", %s", buf_text(&detail));
     }
     if (others > 1) {
         buf_printf(out, "; %zu more under way", others - 1);

@@ -15,9 +15,12 @@
 #define NAME_MIN  6
 #define NAME_COLS 24
 #define WORD_COLS 13
-#define BAR_COLS  16
-/* A bar needs this much of the phase's column. */
-#define BAR_FROM 40
+/* A bar's width; fewer columns than the least say nothing. */
+#define BAR_LEAST 6
+#define BAR_MOST  16
+/* What the words beside a bar need at most: they grow, and the bar must not jump. */
+#define COPY_COLS  25
+#define PROBE_COLS 11
 
 struct columns {
     int sign, name, generation, phase, probes, since; /* where each begins; 0: left out */
@@ -245,9 +248,11 @@ static void draw_phase(struct dash *dash, int row, const struct columns *at, siz
     next = col + 1 > next ? col + 1 : next;
     uint64_t done;
     uint64_t total;
-    if (at->phase_end - at->phase >= BAR_FROM && measure(dash, number, &done, &total)) {
-        dash_bar(screen, row, next, next + BAR_COLS, STYLE_ACCENT, done, total);
-        next += BAR_COLS + 1;
+    int room = at->phase_end - next - (host->state == HOST_STAGING ? COPY_COLS : PROBE_COLS);
+    int bar = room > BAR_MOST ? BAR_MOST : room;
+    if (bar >= BAR_LEAST && measure(dash, number, &done, &total)) {
+        dash_bar(screen, row, next, next + bar, STYLE_ACCENT, done, total);
+        next += bar + 1;
     }
     struct buf detail = BUF_INIT;
     dash_phase_detail(dash, number, &detail);
@@ -303,7 +308,7 @@ static struct columns lay_columns(const struct dash *dash) {
     int next = at.name_end + 2;
     int end = cols - 1;
     if (cols >= 70) {
-        at.since = end - 8;
+        at.since = end - 6;
         end = at.since - 1;
     }
     if (cols >= 64) {
