@@ -108,7 +108,7 @@ assert_exit() { # CODE
 # assert_state HOST STATE [REASON [TEXT]]: its end, by the events. REASON is a pattern.
 assert_state() {
     local found reason message
-    read -r found reason message <<<"$(event state "$1")"
+    read -r -d '' found reason message <<<"$(event state "$1")" || true
     # shellcheck disable=SC2053
     if [ "$found" != "$2" ] || [[ $reason != ${3:-*} ]] || [[ $message != *"${4:-}"* ]]; then
         printf '%s is %s (%s): %s\ninstead of %s (%s): %s\n' "$1" "$found" "$reason" "$message" \
