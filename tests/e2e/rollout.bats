@@ -3,6 +3,8 @@
 # else `update` and `rollback` do with a fleet in good health. The tests build on each other, as
 # the updates of one fleet do.
 
+bats_require_minimum_version 1.5.0
+
 load fleet_driver
 
 setup_file() { begin_hosts 6; }
@@ -44,7 +46,8 @@ SCRIPT
     done
     [ "$(event end)" = 'run_end 0 {"healthy": 6}' ]
     # Nothing of the second wave before the first one's end.
-    ! sed '/"type":"wave_end","wave":1/,$d' "$events" | grep '"wave":2,.*"to":"activating"'
+    run -1 grep '"wave":2,.*"to":"activating"' \
+        <(sed '/"type":"wave_end","wave":1/,$d' "$events")
 }
 
 @test "v2 from plain output" {
@@ -62,7 +65,7 @@ SCRIPT
     assert_exit 0
     for i in 1 2 3 4 5 6; do logins "h$i"; done | diff "$T/logins" -
     for i in 1 2 3 4 5 6; do assert_state "h$i" unchanged; done
-    ! grep -E '"type":"(grant|copy)"' "$events"
+    run -1 grep -E '"type":"(grant|copy)"' "$events"
     footprint | diff "$T/before" -
 }
 
@@ -100,7 +103,7 @@ SCRIPT
 
 @test "a retry after a rollback is not confirmed by leftovers" {
     inventory h1="$(system breaks-sshd v3 h1)" 'defaults.policy.confirm_timeout="5s"'
-    for try in 1 2; do
+    for _ in 1 2; do
         update
         assert_exit 3
         assert_state h1 rolled_back confirm-timeout

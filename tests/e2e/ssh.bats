@@ -33,7 +33,9 @@ Ciphers chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes128-gcm@openssh.
 MACs hmac-sha2-512-etm@openssh.com,hmac-sha2-256-etm@openssh.com,umac-128-etm@openssh.com" >"$T/nixos.conf"
     start_sshd nixos
     start_sshd defaults
-    export NIXOS=127.0.0.1:$(<"$T/nixos.port") DEFAULTS=127.0.0.1:$(<"$T/defaults.port")
+    NIXOS=127.0.0.1:$(<"$T/nixos.port")
+    DEFAULTS=127.0.0.1:$(<"$T/defaults.port")
+    export NIXOS DEFAULTS
     known_as "$NIXOS" ed25519 >"$T/known_hosts"
     known_as "$DEFAULTS" ed25519 >>"$T/known_hosts"
 }
@@ -60,9 +62,9 @@ free_port() {
 
 # start_sshd NAME [OPTION...]: with $T/NAME.conf; its port and pid go to $T/NAME.port and .pid.
 start_sshd() {
-    local name=$1 try
+    local name=$1
     shift
-    for try in 1 2 3 4 5; do
+    for _ in 1 2 3 4 5; do
         free_port >"$T/$name.port"
         /usr/sbin/sshd -f "$T/$name.conf" -p "$(<"$T/$name.port")" -o "PidFile=$T/$name.pid" \
             -E "$T/$name.log" "$@" && break

@@ -55,8 +55,7 @@ power_cycle() { # hosts
 }
 
 serves() { # host, version, within some seconds
-    local tries
-    for tries in $(seq 1 30); do
+    for _ in $(seq 1 30); do
         [ "$(page "$1" version)" != "$2" ] || return 0
         sleep 0.1
     done
@@ -83,7 +82,7 @@ serves() { # host, version, within some seconds
     done
     give 1 good v8
     on 1 "test -e $top"
-    ! on 2 "test -e $top"
+    run -1 on 2 "test -e $top"
     [ "$(cat /etc/machine-id 2>/dev/null)" != "$(on 1 'cat /etc/machine-id')" ]
 }
 
@@ -189,7 +188,7 @@ serves() { # host, version, within some seconds
     run -0 activate 2 crash-loop v10 test
     sleep 4.5
     [ "$(on 2 'systemctl show --value -p NRestarts web.service')" -ge 1 ]
-    ! on 2 'systemctl is-failed -q web.service'
+    run -1 on 2 'systemctl is-failed -q web.service'
 }
 
 @test "a version that breaks sshd lets no one in, keeps the session, and the old one repairs it" {
@@ -218,10 +217,10 @@ serves() { # host, version, within some seconds
 
 @test "a reboot from within comes back in the boot default, with a new boot id" {
     needs_systemd
-    local before after='' tries
+    local before after=''
     before=$(on 2 'cat /proc/sys/kernel/random/boot_id')
     on 2 'systemctl reboot' || true
-    for tries in $(seq 1 50); do
+    for _ in $(seq 1 50); do
         sleep 0.2
         after=$(on 2 'cat /proc/sys/kernel/random/boot_id' 2>/dev/null || true)
         [ -z "$after" ] || [ "$after" = "$before" ] || break
@@ -321,7 +320,7 @@ serves() { # host, version, within some seconds
     local FLEET_TESTBED=$other
     "$TESTBED" guard "$BATS_ROOT_PID"
     "$TESTBED" up 1 --kind light
-    ! on 1 'test -e /run/systemd/system'
+    run -1 on 1 'test -e /run/systemd/system'
     run -0 activate 1 good v1 test
     serves 1 v1
     run -4 activate 1 unit-fails v2 test
@@ -349,14 +348,14 @@ serves() { # host, version, within some seconds
 }
 
 @test "a testbed whose guarded process is killed goes away by itself" {
-    local other pid tries
+    local other pid
     other=$(mktemp -d /var/tmp/testbed-bats.XXXXXX)
     sleep 600 3>&- &
     pid=$!
     FLEET_TESTBED=$other "$TESTBED" up 1
     FLEET_TESTBED=$other "$TESTBED" guard "$pid"
     kill -KILL "$pid"
-    for tries in $(seq 1 50); do
+    for _ in $(seq 1 50); do
         [ -e "$other" ] || break
         sleep 0.2
     done

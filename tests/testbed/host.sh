@@ -165,7 +165,7 @@ host_close_descriptors() {
 
 # Returns at once; host_wait waits until it is up.
 host_start() {
-    local i=$1 dir group= space=
+    local i=$1 dir group='' space=''
     dir=$(host_dir "$i")
     [ -z "$cgroup" ] || group=$cgroup/h$i
     rm -f "$dir/upper/var/lib/fleet-testbed/ready" "$dir/boot-failed"
@@ -203,7 +203,7 @@ host_wait() {
 
 # A power cut: every process gone in one step, no farewell to any of them.
 host_kill() {
-    local i=$1 dir pid
+    local i=$1 dir pid children
     dir=$(host_dir "$i")
     host_need "$i"
     host_is_up "$i" || return 0
@@ -211,7 +211,8 @@ host_kill() {
         cgroup_remove "$cgroup/h$i"
     else
         pid=$(cat "$dir/pid")
-        kill -KILL "$pid" $(pgrep -P "$pid" || true) 2>/dev/null || true
+        mapfile -t children < <(pgrep -P "$pid")
+        kill -KILL "$pid" "${children[@]}" 2>/dev/null || true
         while [ -e "/proc/$pid" ] && host_is_up "$i"; do sleep 0.02; done
     fi
 }
