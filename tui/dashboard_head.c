@@ -212,18 +212,28 @@ static void say_end(const struct view *view, struct buf *out) {
     wording_counts(view, out);
 }
 
+static void say_pause(const struct view *view, struct buf *out) {
+    if (strcmp(view->paused, "bake") == 0) {
+        buf_printf(out, "wave %u bakes, then it is probed again", view->wave);
+    } else if (strcmp(view->paused, "promote") == 0) {
+        buf_printf(out, "wave %u is done; the next waits for: fleet promote %s", view->wave,
+                   wording_short_run(view->run));
+    } else {
+        buf_add_text(out, "it is paused by a person");
+    }
+}
+
 void dash_sentence(const struct dash *dash, struct buf *out) {
     const struct view *view = dash->view;
     if (view->ended) {
         say_end(view, out);
     } else if (!dash->live) {
-        buf_printf(out, "its process is gone; go on with: fleet resume %s",
-                   wording_short_run(view->run));
+        buf_printf(out, "%sits process is gone; go on with: fleet resume %s",
+                   view->paused != NULL ? "paused, and " : "", wording_short_run(view->run));
     } else if (dash->waiting != NULL && dash->waiting[0] != '\0') {
         text_clean(out, dash->waiting, strlen(dash->waiting), false);
     } else if (view->paused != NULL) {
-        buf_printf(out, "paused after wave %u%s", view->wave,
-                   strcmp(view->paused, "bake") == 0 ? ": it bakes, then it is probed again" : "");
+        say_pause(view, out);
     } else {
         say_active(dash, out);
     }

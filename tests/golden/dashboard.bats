@@ -1,0 +1,184 @@
+#!/usr/bin/env bats
+# The dashboard's screens, as tmux sees them with their colours, held against
+# tests/golden/dashboard/STORY-COLSxROWS.txt. The stories are journals: good, rollback and pause were
+# recorded on the testbed, `many` writes that of 300 hosts, and an empty fleet has two events.
+#
+# FLEET_GOLDEN_UPDATE=1 writes the files anew; look at the difference before committing it.
+
+bats_require_minimum_version 1.5.0
+
+setup_file() {
+    command -v tmux >/dev/null || skip "tmux is missing: scripts/packages test installs it"
+    export FILES=$BATS_TEST_DIRNAME/dashboard
+    export STATE=$BATS_FILE_TMPDIR/state
+    export SOCKET=$BATS_FILE_TMPDIR/tmux
+    export TZ=UTC LC_ALL=C.UTF-8 COLORTERM=
+    unset CI NO_COLOR
+    local story
+    for story in good rollback pause; do
+        story_from "$story" "$FILES/$story.jsonl"
+    done
+    story_from many <("$FILES/many" 300 150)
+    story_from thousand <("$FILES/many" 1000 420)
+    story_from empty "$FILES/empty.jsonl"
+}
+
+teardown_file() {
+    tmux -S "$SOCKET" kill-server 2>/dev/null || true
+}
+
+story_from() { # story, journal: into a state folder of its own
+    mkdir -p "$STATE/$1/runs/20261122-181100-m2p0aa"
+    cp --no-preserve=mode "$2" "$STATE/$1/runs/20261122-181100-m2p0aa/journal.jsonl"
+}
+
+tmux_() { tmux -S "$SOCKET" -f /dev/null "$@"; }
+
+# Starts `fleet watch` of a story on a terminal of that size: name, story, columns, rows, environment.
+open_screen() {
+    tmux_ new-session -d -s "$1" -x "$3" -y "$4" \
+        "env TERM=tmux-256color ${5:-} '$FLEET' --state-dir '$STATE/$2' watch; echo \"left \$?\"; stty -a; sleep 600"
+    tmux_ set-option -t "$1" status off
+    tmux_ resize-window -t "$1" -x "$3" -y "$4"
+}
+
+capture() { tmux_ capture-pane -p "${@:2}" -t "$1"; }
+
+# Waits until the screen stands still and holds the word: name, word.
+settled() {
+    local before='' now i
+    for i in $(seq 100); do
+        now=$(capture "$1" -e)
+        if [ "$now" = "$before" ] && [[ $now == *$2* ]]; then
+            return 0
+        fi
+        before=$now
+        sleep 0.15
+    done
+    printf 'no %s on:\n%s\n' "$2" "$now"
+    return 1
+}
+
+press() { # name, keys
+    tmux_ send-keys -t "$1" "${@:2}"
+    sleep 0.2
+}
+
+# Compares the screen with its file: name, file.
+matches() {
+    local file=$FILES/$2.txt
+    capture "$1" -e >"$BATS_TEST_TMPDIR/screen"
+    if [ -n "${FLEET_GOLDEN_UPDATE:-}" ]; then
+        cp "$BATS_TEST_TMPDIR/screen" "$file"
+    fi
+    diff "$file" "$BATS_TEST_TMPDIR/screen"
+}
+
+sizes_of() { # story, word
+    local size
+    for size in 40x10 80x24 120x40 200x60; do
+        open_screen "$1-$size" "$1" "${size%x*}" "${size#*x}"
+    done
+    for size in 40x10 80x24 120x40 200x60; do
+        settled "$1-$size" "$2"
+        matches "$1-$size" "$1-$size"
+        tmux_ kill-session -t "$1-$size"
+    done
+}
+
+@test "a good rollout" { sizes_of good demo; }
+
+@test "a rollback" { sizes_of rollback demo; }
+
+@test "a pause" { sizes_of pause paused; }
+
+@test "300 hosts" { sizes_of many prod; }
+
+@test "1000 hosts" { sizes_of thousand prod; }
+
+@test "an empty fleet" { sizes_of empty demo; }
+
+@test "detail, log, builds, keys and a filter" {
+    open_screen views rollback 80 24
+    settled views demo
+    press views Enter
+    matches views rollback-detail
+    press views Escape l
+    matches views rollback-log
+    press views Escape b
+    matches views rollback-builds
+    press views Escape '?'
+    matches views keys
+    press views Escape / d b 2 Enter
+    matches views rollback-filter
+    tmux_ kill-session -t views
+}
+
+@test "without colour nothing is told by colour alone; in ASCII no sign is lost" {
+    open_screen bare rollback 80 24 NO_COLOR=1
+    settled bare demo
+    matches bare rollback-no-color
+    ! grep -q $'\e\\[[0-9;]*3[1-7]m' "$BATS_TEST_TMPDIR/screen"
+    tmux_ kill-session -t bare
+    open_screen ascii rollback 80 24 LC_ALL=C
+    settled ascii demo
+    matches ascii rollback-ascii
+    ! LC_ALL=C grep -q $'[\x80-\xff]' "$BATS_TEST_TMPDIR/screen"
+    tmux_ kill-session -t ascii
+}
+
+@test "resized to one cell and back the screen is the same" {
+    open_screen sized good 80 24
+    settled sized demo
+    local before
+    before=$(capture sized -e)
+    tmux_ resize-window -t sized -x 1 -y 1
+    sleep 0.3
+    tmux_ resize-window -t sized -x 200 -y 60
+    sleep 0.3
+    tmux_ resize-window -t sized -x 80 -y 24
+    settled sized demo
+    [ "$(capture sized -e)" = "$before" ]
+    tmux_ kill-session -t sized
+}
+
+@test "leaving gives the screen back and leaves the summary" {
+    open_screen left rollback 80 24
+    settled left demo
+    press left q
+    settled left 'left 0'
+    capture left >"$BATS_TEST_TMPDIR/after"
+    grep -q 'rolled back' "$BATS_TEST_TMPDIR/after"
+    grep -q 'fleet show' "$BATS_TEST_TMPDIR/after"
+    grep -Eq '(^| )icanon' "$BATS_TEST_TMPDIR/after"
+    grep -Eq '(^| )echo( |$)' "$BATS_TEST_TMPDIR/after"
+    [ "$(tmux_ display-message -p -t left '#{alternate_on} #{cursor_flag}')" = "0 1" ]
+    tmux_ kill-session -t left
+}
+
+@test "a crash gives the screen back" {
+    local signal pid
+    for signal in SEGV ABRT TERM HUP QUIT; do
+        open_screen "crash$signal" rollback 80 24
+        settled "crash$signal" demo
+        pid=$(pgrep -P "$(tmux_ display-message -p -t "crash$signal" '#{pane_pid}')" -f 'watch$' | head -1)
+        kill -s "$signal" "$pid"
+        settled "crash$signal" left
+        capture "crash$signal" | grep -Eq '(^| )icanon'
+        [ "$(tmux_ display-message -p -t "crash$signal" '#{alternate_on} #{cursor_flag}')" = "0 1" ]
+        tmux_ kill-session -t "crash$signal"
+    done
+}
+
+@test "a dumb terminal, a pipe and CI get plain lines" {
+    local how
+    for how in TERM=dumb CI=1; do
+        open_screen plain rollback 100 24 "$how"
+        settled plain 'left 0'
+        [ "$(tmux_ display-message -p -t plain '#{alternate_on}')" = 0 ]
+        tmux_ kill-session -t plain
+    done
+    run -0 "$FLEET" --state-dir "$STATE/rollback" watch
+    [[ $output != *$'\e'* ]]
+    [[ $output == *'rolled back'* ]]
+}
