@@ -9,6 +9,7 @@
 #include "core/base/clock.h"
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
+#include "core/resume.h"
 
 #define LIMIT_DEFAULT 20
 #define REV_SHOWN     8
@@ -176,7 +177,12 @@ static void print_run(const struct run_log *log, const char *state_dir) {
     }
     printf("result    %s", run_log_result(log));
     printf(view->ended ? ", exit code %d\n" : "\n", view->exit);
-    printf("journal   %s/runs/%s\n\n", state_dir, log->id);
+    printf("journal   %s/runs/%s\n", state_dir, log->id);
+    if (!log->live && resume_is_due(view) && view->action != ACTION_BUILD) {
+        bool waits = view->paused != NULL && strcmp(view->paused, "promote") == 0;
+        printf("go on     fleet %s %s\n", waits ? "promote" : "resume", log->id);
+    }
+    putchar('\n');
     int name_width = 4;
     for (size_t i = 0; i < view->host_count; i++) {
         int width = (int)strlen(view->hosts[i].name);

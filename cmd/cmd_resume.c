@@ -114,7 +114,10 @@ static int execute(struct context *context, const struct run_log *log, bool prom
         .keyring = context->keyring,
         .resume_id = log->id,
         .promote = promote,
-        .observer = {.event = displays_event, .tick = displays_tick, .attach = displays_attach, .arg = &displays},
+        .observer = {.event = displays_event,
+                     .tick = displays_tick,
+                     .attach = displays_attach,
+                     .arg = &displays},
         .interactive = question_possible(),
     };
     set_target(log->view->target, &options);

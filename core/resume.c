@@ -170,8 +170,7 @@ bool resume_is_due(const struct view *view) {
  * system. */
 static bool went_back_unjudged(const char *why) {
     return strcmp(why, "deadline") == 0 || strcmp(why, "killed") == 0 ||
-           strcmp(why, "reboot") == 0 || strcmp(why, "power-cut") == 0 ||
-           strcmp(why, "record") == 0;
+           strcmp(why, "reboot") == 0 || strcmp(why, "power-cut") == 0;
 }
 
 static enum adopt judge_alive(const struct guard_state *said, bool back) {
@@ -215,7 +214,9 @@ enum adopt resume_judge(const struct guard_state *said, bool alive, bool back, b
         if (strcmp(said->why, "leave") == 0) {
             return ADOPT_LEFT;
         }
-        return went_back_unjudged(said->why) ? unjudged : ADOPT_INERT;
+        /* "reboot" here: the activation asked for one. */
+        return strcmp(said->why, "reboot") == 0 || strcmp(said->why, "exec") == 0 ? ADOPT_INERT
+                                                                                  : unjudged;
     }
     return unjudged;
 }

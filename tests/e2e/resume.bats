@@ -260,6 +260,8 @@ assert_seq_goes_on() { journal >"$events.all"; "$support/read_events.py" check "
     grep -q "fleet resume" "$text"
     fleet history
     grep -q interrupted "$events"
+    fleet show
+    grep -q "fleet resume $(run_of)" "$events"
     resume
     assert_exit 0
     assert_state h2 healthy
@@ -290,23 +292,27 @@ assert_seq_goes_on() { journal >"$events.all"; "$support/read_events.py" check "
 }
 
 @test "the third leaves at once, and says how to go on" {
-    fresh good h1
-    inventory h1="$new" 'defaults.policy.min_healthy_time="6s"'
-    start_update
+    fresh good h1 h2
+    inventory h1="$new" h2="$(system good "$version" h2)" 'defaults.policy.min_healthy_time="6s"'
+    start_update --waves 1,100%
+    await_state 40 h2 staged
     await_state 40 h1 probing
-    kill -STOP "$operator"
-    kill -TERM "$operator"
-    kill -CONT "$operator"
-    sleep 0.1
-    kill -TERM "$operator"
-    sleep 0.01
-    kill -TERM "$operator"
+    "$testbed" freeze 2 # its lock can't be let go: that is waited for
+    kill -INT "$operator"
+    sleep 0.3
+    kill -INT "$operator"
+    sleep 0.7
+    kill -0 "$operator"
+    began=$SECONDS
+    kill -INT "$operator"
     end_update
     operator=
-    assert_exit 143
+    [ $((SECONDS - began)) -le 1 ]
+    "$testbed" thaw 2
+    assert_exit 130
     grep -q "fleet resume" "$text"
     resume
     assert_exit 0
-    assert_state h1 healthy
+    for h in h1 h2; do assert_state $h healthy; done
     assert_host h1 "$new" $((before + 1))
 }
