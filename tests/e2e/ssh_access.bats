@@ -1,0 +1,139 @@
+#!/usr/bin/env bats
+# The ways to a host: login shells, accounts and sudo, addresses, jump hosts, keys that ask,
+# networks that are slow, stall or break. One rollout takes all kinds of accounts at once.
+
+load fleet_driver
+
+setup_file() {
+    begin_hosts 5 --flavour fish 1 --flavour noisy 2 --flavour ops 3 --flavour opsp 4
+    "$testbed" up 1 --first 6 --kind light 3>&-
+    ssh-keygen -q -t ed25519 -N 'a passphrase' -f "$T/locked"
+    on h5 "cat >>/root/.ssh/authorized_keys || cat >>/etc/fleet-testbed/authorized_keys" <"$T/locked.pub"
+}
+teardown_file() { end_hosts; }
+setup() { load_hosts; proxies=(); }
+teardown() {
+    for pid in "${proxies[@]}"; do kill "$pid" 2>/dev/null || true; done
+    tell
+}
+
+# start_proxy HOST [OPTION...]: sets `port`.
+start_proxy() {
+    rm -f "$T/ready"
+    "$support/tcp_proxy.py" "$T/ready" "$(address "$1"):22" "${@:2}" </dev/null >/dev/null 2>&1 3>&- &
+    proxies+=($!)
+    while [ ! -s "$T/ready" ]; do sleep 0.05; done
+    port=$(<"$T/ready")
+    host_key=$(sed -n "s/^$(address "$1") //p" "$TESTBED_KNOWN_HOSTS")
+}
+
+# Words of an inventory that reach the host by other addresses than its own.
+by() { # HOST ADDRESSES-AS-JSON
+    printf '%s\n' "hosts.$1.address=$2" "hosts.$1.host_key=\"$host_key\"" \
+        "hosts.$1.health.0.url=\"http://$(address "$1"):8080/health\""
+}
+
+@test "fish, a noisy shell, sudo with and without a password, no systemd: all in one rollout" {
+    v1=$(system good v1)
+    inventory h1="$v1" h2="$v1" h3="$v1" h4="$v1" h5="$v1" h6="$v1"
+    update --waves 100% --parallel 6
+    assert_exit 0
+    for h in h1 h2 h3 h4 h5 h6; do
+        assert_state $h healthy
+        assert_serves $h v1
+    done
+    for h in h1 h2 h3 h4 h5; do [ "$(facts $h | grep -c "$v1")" = 3 ]; done
+    grep '"host":"h6"' "$events" | grep -q 'the guard is weaker'
+    ! grep -q "$(<"$TESTBED_OPSP_PASSWORD_FILE")" "$events" "$text"
+}
+
+@test "without systemd too a bad version goes back" {
+    inventory h6="$(system http-500 v2)" 'defaults.policy.healthy_deadline="3s"'
+    update
+    assert_exit 3
+    assert_state h6 rolled_back
+    assert_serves h6 v1
+}
+
+@test "sudo that asks, without a password: failed with the remedy, nothing touched" {
+    inventory h4="$(system good v2)" 'hosts.h4.password_command=null'
+    update
+    assert_exit 3
+    assert_state h4 failed '*' password
+    assert_serves h4 v1
+}
+
+@test "an account that is not root, without sudo" {
+    inventory h3="$(system good v2)" 'hosts.h3.sudo=false'
+    update
+    assert_exit 3
+    assert_state h3 failed not-root 'sudo: true'
+}
+
+@test "of several addresses the one that answers, IPv6 among them" {
+    start_proxy h1 --listen ::1
+    mapfile -t words < <(by h1 "[\"127.0.0.1:1\", \"[::1]:$port\"]")
+    inventory h1="$(system good v2)" "${words[@]}"
+    update
+    assert_exit 0
+    assert_state h1 healthy
+    assert_serves h1 v2
+}
+
+@test "through a jump host, and two of them, with one login there" {
+    inventory h2="$(system good v2)" h5 'hosts.h2.jump="h5"'
+    before=$(logins h5)
+    update h2
+    assert_exit 0
+    assert_state h2 healthy
+    assert_serves h2 v2
+    [ "$(logins h5)" -le $((before + 2)) ]
+}
+
+@test "a slow network: 100 ms there and back cost a second or two, not a minute" {
+    start_proxy h1 --delay 50
+    mapfile -t words < <(by h1 "\"127.0.0.1:$port\"")
+    inventory h1="$(system good v3 --paths 100 --bytes 1000000)" "${words[@]}"
+    SECONDS=0
+    update
+    assert_exit 0
+    assert_state h1 healthy
+    [ $SECONDS -lt 30 ]
+}
+
+@test "a connection cut in mid-copy goes on where it was" {
+    start_proxy h2 --cut 3000000
+    mapfile -t words < <(by h2 "\"127.0.0.1:$port\"")
+    inventory h2="$(system good v3 --paths 40 --bytes 8000000)" "${words[@]}"
+    update
+    assert_exit 0
+    assert_state h2 healthy
+    grep -q '"line":"the connection was lost' "$events"
+}
+
+@test "a connection that stalls in mid-copy is noticed, and another one goes on" {
+    start_proxy h2 --stall 3000000
+    mapfile -t words < <(by h2 "\"127.0.0.1:$port\"")
+    inventory h2="$(system good v4 --paths 40 --bytes 8000000)" "${words[@]}"
+    update
+    assert_exit 0
+    assert_state h2 healthy
+    grep -q '"line":"the connection was lost' "$events"
+}
+
+@test "an encrypted key is asked for at the terminal, before anything else" {
+    inventory h5="$(system good v2)" "hosts.h5.identity_file=\"$T/locked\""
+    status=0
+    timeout 60 "$support/answer_tty.py" 'a passphrase' "$FLEET" -i "$inventory" \
+        --state-dir "$T/state" update --plain h5 >"$text" 2>&1 </dev/null || status=$?
+    assert_exit 0
+    grep -q "$T/locked" "$text"
+    ! grep -q 'a passphrase' "$text"
+    assert_serves h5 v2
+    # Without one it says so and reaches nothing.
+    inventory h5="$(system good v3)" "hosts.h5.identity_file=\"$T/locked\""
+    update
+    [ "$status" != 0 ]
+    assert_state h5 unreachable '*' locked
+    assert_serves h5 v2
+}
