@@ -18,7 +18,6 @@
 #include "core/build.h"
 #include "core/journal.h"
 
-#define EXIT_BUILD_FAILED 9
 #define SIGNAL_BASE       128
 #define TICK_MS           1000
 

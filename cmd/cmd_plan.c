@@ -22,7 +22,6 @@
 #define ASK_TIMEOUT_MS    240000u
 #define SIGNAL_BASE       128
 #define PERCENT           100u
-#define EXIT_BUILD_FAILED 9
 
 struct planning {
     struct context *context;

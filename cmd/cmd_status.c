@@ -7,10 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd/evaluate.h"
 #include "cmd/host_task.h"
 #include "cmd/json_line.h"
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
+#include "core/evaluated.h"
 #include "core/status.h"
 
 #define ASK_TIMEOUT_MS 60000
@@ -29,6 +31,7 @@ struct report {
     struct question *questions; /* one a host */
     struct row *rows;           /* one a host; for the table */
     size_t name_width;
+    char **desired; /* one a host; NULL: not known */
 };
 
 struct row {
@@ -142,7 +145,8 @@ static void print_json(const struct inv_host *host, const struct status *status,
 }
 
 /* The same fields, unknown. */
-static void print_json_error(const struct fan_host *host, const struct error *error) {
+static void print_json_error(const struct fan_host *host, const char *desired,
+                             const struct error *error) {
     static const char *const unknown[] = {"current",     "booted",      "profile", "generation",
                                           "desired",     NULL,          "rev",     "dirty",
                                           "deployed_by", "deployed_at", "run"};
@@ -155,7 +159,7 @@ static void print_json_error(const struct fan_host *host, const struct error *er
         if (unknown[i] == NULL) {
             json_bool(&line, "in_sync", false);
         } else if (strcmp(unknown[i], "desired") == 0) {
-            json_text(&line, "desired", status_desired(host->inv));
+            json_text(&line, "desired", desired);
         } else {
             json_null(&line, unknown[i]);
         }
@@ -327,7 +331,7 @@ static void status_answer(int err, const struct target_reply *reply, const struc
         return;
     }
     struct status status;
-    status_read(reply, status_desired(host->inv), &status);
+    status_read(reply, report->desired[host->index], &status);
     report->out_of_sync += status.in_sync ? 0 : 1;
     if (report->context->json) {
         print_json(host->inv, &status, reply);
@@ -353,7 +357,7 @@ static void status_result(const struct fan_host *host, const struct error *error
         return;
     }
     if (report->context->json) {
-        print_json_error(host, error);
+        print_json_error(host, report->desired[host->index], error);
         fprintf(stderr, "%s: %s\n", host->inv->name, error->message);
     } else {
         fill_row_error(&report->rows[host->index], host, error);
@@ -370,28 +374,79 @@ static void measure_names(struct report *report) {
     }
 }
 
+/* What each host shall run: as the inventory says, as it was evaluated of this tree, or with --eval
+ * as it evaluates now. Returns evaluate_hosts' code. */
+static int find_desired(struct report *report) {
+    const struct context *context = report->context;
+    struct evaluated *evaluated = evaluated_open(context->state_dir, context->inventory);
+    int code = EXIT_DONE;
+    if (args_count(context->args, OPTION_EVAL) > 0) {
+        code = evaluate_hosts(context, report->desired);
+    }
+    for (size_t i = 0; i < context->host_count; i++) {
+        const struct inv_host *host = context->hosts[i];
+        const char *known = status_desired(host);
+        if (report->desired[i] != NULL) {
+            evaluated_note(evaluated, host, report->desired[i]);
+            continue;
+        }
+        if (known == NULL && evaluated != NULL && code == EXIT_DONE) {
+            known = evaluated_path(evaluated, host);
+        }
+        report->desired[i] = known != NULL ? xstrdup(known) : NULL;
+    }
+    evaluated_close(evaluated);
+    return code;
+}
+
+static void report_init(struct report *report, const struct context *context) {
+    size_t count = context->host_count + 1;
+    *report = (struct report){.context = context};
+    report->rows = xcalloc(count, sizeof(*report->rows));
+    report->questions = xcalloc(count, sizeof(*report->questions));
+    report->desired = xcalloc(count, sizeof(*report->desired));
+    measure_names(report);
+}
+
+static void report_release(struct report *report) {
+    for (size_t i = 0; i < report->context->host_count; i++) {
+        free(report->rows[i].text);
+        free(report->rows[i].notes);
+        free(report->desired[i]);
+    }
+    free(report->rows);
+    free(report->questions);
+    free(report->desired);
+}
+
+static int report_all(struct report *report, struct context *context) {
+    int evaluated = find_desired(report);
+    if (evaluated != EXIT_DONE && evaluated != EXIT_BUILD_FAILED) {
+        return evaluated;
+    }
+    int interrupted =
+        host_task_run(context, true, ASK_TIMEOUT_MS, status_ask, status_result, report);
+    if (!context->json) {
+        print_table(report);
+    }
+    report->tally.failed += report->out_of_sync;
+    int code = host_tally_exit(&report->tally, interrupted);
+    return code == EXIT_DONE || code == EXIT_UNREACHABLE ? (evaluated != 0 ? evaluated : code)
+                                                         : code;
+}
+
 int cmd_status(const struct args *args) {
     struct context context;
     context_init(&context, args);
     int code = host_task_prepare(&context);
     if (code == 0) {
-        struct report report = {.context = &context};
-        report.rows = xcalloc(context.host_count + 1, sizeof(*report.rows));
-        report.questions = xcalloc(context.host_count + 1, sizeof(*report.questions));
-        measure_names(&report);
-        int interrupted =
-            host_task_run(&context, true, ASK_TIMEOUT_MS, status_ask, status_result, &report);
-        if (!context.json) {
-            print_table(&report);
-        }
-        report.tally.failed += report.out_of_sync;
-        code = host_tally_exit(&report.tally, interrupted);
-        for (size_t i = 0; i < context.host_count; i++) {
-            free(report.rows[i].text);
-            free(report.rows[i].notes);
-        }
-        free(report.rows);
-        free(report.questions);
+        code = context_surroundings(&context);
+    }
+    if (code == 0) {
+        struct report report;
+        report_init(&report, &context);
+        code = report_all(&report, &context);
+        report_release(&report);
     }
     context_release(&context);
     return code;

@@ -46,6 +46,8 @@ const struct command commands[] = {
             "in sync: running system, profile and desired system are the same. Where the desired "
             "one is not known without evaluating, the last one that fleet deployed stands for it.",
         .words = WORDS_SELECTORS,
+        .options = {OPTION_EVAL},
+        .option_count = 1,
         .run = cmd_status,
     },
     {
@@ -237,7 +239,6 @@ static const struct {
 } later_options[] = {
     {"rollback", "run", "--to N names the generation to go back to"},
     {"status", "probe", ""},
-    {"status", "eval", ""},
 };
 
 const struct command *command_find(const char *name) {

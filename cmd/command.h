@@ -19,7 +19,8 @@ enum exit_code {
     EXIT_HOSTS_FAILED = 3,
     EXIT_UNREACHABLE = 5,
     EXIT_LOCKED = 7,
-    EXIT_STALE = 8
+    EXIT_STALE = 8,
+    EXIT_BUILD_FAILED = 9
 };
 
 /* What a command's words are, for completion. */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cmd/question.h"
+#include "cmd/reports.h"
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
 #include "core/journal.h"
@@ -175,6 +176,9 @@ int context_select_one(struct context *context) {
 
 int context_surroundings(struct context *context) {
     struct error error = ERROR_INIT;
+    if (reports_check(context->args) != 0) {
+        return EXIT_USAGE;
+    }
     const char *given = args_value(context->args, OPTION_STATE_DIR);
     if (given != NULL) {
         context->state_dir = xstrdup(given);

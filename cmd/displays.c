@@ -2,7 +2,10 @@
 #include "cmd/displays.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+
+#include "cmd/reports.h"
 
 bool displays_want_dashboard(const struct context *context) {
     const char *ci = getenv("CI");
@@ -25,7 +28,8 @@ void displays_open(const struct context *context, bool aside, struct displays *r
     struct output_options options = {.color = on_stderr ? context->color_err : context->color_out,
                                      .verbosity = context->verbosity,
                                      .github = getenv("GITHUB_ACTIONS") != NULL};
-    *ret = (struct displays){0};
+    *ret = (struct displays){.args = context->args, .inventory = context->inventory};
+    ret->evaluated = evaluated_open(context->state_dir, context->inventory);
     if (!aside && displays_want_dashboard(context)) {
         ret->items[0] = open_dashboard(context, &options);
         if (ret->items[0] != NULL) {
@@ -44,13 +48,29 @@ void displays_open(const struct context *context, bool aside, struct displays *r
     ret->items[ret->count++] = output_plain_new(on_stderr ? stderr : stdout, &options);
 }
 
+static void note_build(const struct displays *displays, const struct event *event) {
+    bool built = event->type == EVENT_BUILD && event->state != NULL && event->host != NULL &&
+                 strcmp(event->state, "built") == 0;
+    const struct inv_host *host = built ? inventory_host(displays->inventory, event->host) : NULL;
+    if (host != NULL && event->path != NULL) {
+        evaluated_note(displays->evaluated, host, event->path);
+    }
+}
+
 void displays_event(const struct event *event, const struct view *view, void *arg) {
     struct displays *displays = arg;
+    note_build(displays, event);
     for (size_t i = 0; i < displays->count; i++) {
         displays->items[i]->ops->event(displays->items[i], event, view);
     }
     for (size_t i = 0; event->type == EVENT_RUN_END && i < displays->count; i++) {
         displays->items[i]->ops->finish(displays->items[i], view);
+    }
+    if (event->type == EVENT_RUN_END) {
+        /* First: a report may lie in the tree, which it then changes. */
+        evaluated_close(displays->evaluated);
+        displays->evaluated = NULL;
+        reports_write(displays->args, view);
     }
 }
 
@@ -76,6 +96,7 @@ void displays_tick(const struct view *view, int64_t wall_ms, const char *waiting
 }
 
 void displays_close(struct displays *displays) {
+    evaluated_close(displays->evaluated);
     for (size_t i = 0; i < displays->count; i++) {
         output_free(displays->items[i]);
     }

@@ -7,6 +7,7 @@
 #define FLEET_CMD_DISPLAYS_H
 
 #include "cmd/context.h"
+#include "core/evaluated.h"
 #include "core/run.h"
 #include "tui/output.h"
 
@@ -15,6 +16,10 @@
 struct displays {
     struct output *items[DISPLAYS_MAX];
     size_t count;
+    const struct args *args;
+    /* What is built is remembered for `status`. */
+    const struct inventory *inventory;
+    struct evaluated *evaluated; /* or NULL */
 };
 
 /* True where a person watches and can take the dashboard: --tui, or a terminal on both sides and

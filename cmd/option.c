@@ -96,6 +96,16 @@ const struct option_def option_defs[OPTION_COUNT] = {
                            "remove only generations older than this, such as 30d"},
     [OPTION_SPEED] = {"speed", 0, OPTION_OF_COMMAND, OPTION_IS_NUMBER, "N", NULL,
                       "play the run back from its start, N times as fast"},
+    [OPTION_EVAL] = {"eval", 0, OPTION_OF_COMMAND, OPTION_IS_FLAG, NULL, NULL,
+                     "evaluate what each host shall run, where that isn't known; builds nothing"},
+    [OPTION_PROBE] = {"probe", 0, OPTION_OF_COMMAND, OPTION_IS_FLAG, NULL, NULL,
+                      "run each host's health probes once, too"},
+    [OPTION_RUN] = {"run", 0, OPTION_OF_COMMAND, OPTION_IS_TEXT, "RUN", NULL,
+                    "undo that run: each of its hosts back to what it ran before it"},
+    [OPTION_JUNIT] = {"junit", 0, OPTION_OF_ROLLOUT, OPTION_IS_FILE, "FILE", NULL,
+                      "write the result as JUnit XML: a suite a wave, a case a host"},
+    [OPTION_METRICS] = {"metrics", 0, OPTION_OF_ROLLOUT, OPTION_IS_FILE, "FILE", NULL,
+                        "write the result for Prometheus' textfile collector, by rename"},
 };
 
 const char *option_group_title(enum option_group group) {

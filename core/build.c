@@ -304,8 +304,34 @@ static void start_evaluations(struct build *build) {
         struct build_job *job = &build->jobs[i];
         if (job->state == JOB_NEW && job->host->system.kind == INV_SYSTEM_PATH) {
             build_job_evaluated(job, xstrdup(job->host->system.path));
+        } else if (build->options.evaluate_only && job->state == JOB_NEW &&
+                   job->host->system.kind == INV_SYSTEM_COMMAND) {
+            fail_words(job, "eval-failed", "a command builds; it can't be evaluated alone");
         } else if (is_evaluable(job) && (job->alone || !build_evaluate_shared(build, i))) {
             evaluate(job);
+        }
+    }
+}
+
+/* What a build would give. */
+static void tell_output(struct build_job *job) {
+    char *path = job->host->system.kind == INV_SYSTEM_PATH ? xstrdup(job->wanted)
+                                                           : build_output_of(job->wanted);
+    if (path == NULL) {
+        fail_words(job, "eval-failed", "what %s gives is only known once it is built", job->wanted);
+        return;
+    }
+    build_job_built(job, &(struct build_result){.path = path,
+                                                .drv = job->wanted,
+                                                .source = BUILD_SOURCE_LOCAL,
+                                                .remote_command = ""});
+    auto_free(&path);
+}
+
+static void tell_outputs(struct build *build) {
+    for (size_t i = 0; i < build->count; i++) {
+        if (build->jobs[i].state == JOB_EVALUATED) {
+            tell_output(&build->jobs[i]);
         }
     }
 }
@@ -348,7 +374,11 @@ static void turn(struct build *build) {
         cancel_rest(build);
     } else {
         start_evaluations(build);
-        start_builds(build);
+        if (build->options.evaluate_only) {
+            tell_outputs(build);
+        } else {
+            start_builds(build);
+        }
     }
     if (build->done == build->count && !build->said_done) {
         build->said_done = true;
@@ -364,7 +394,8 @@ static void turn(struct build *build) {
 /* The job's build host, or NULL for this machine. A list is dealt out in the hosts' order. */
 static struct build_place *choose_place(struct build *build, const struct build_job *job) {
     const struct inv_host *host = job->host;
-    if (host->build_on_count == 0 || host->system.kind == INV_SYSTEM_COMMAND) {
+    if (host->build_on_count == 0 || build->options.evaluate_only ||
+        host->system.kind == INV_SYSTEM_COMMAND) {
         return NULL; /* a command has built wherever it likes, and its path is here */
     }
     const struct inv_build_on *on = &host->build_on[job->index % host->build_on_count];

@@ -56,6 +56,9 @@ struct build_options {
     /* The connection's spec of an inventory host, from the caller (core/spec.h). */
     const struct conn_spec *(*spec)(const struct inv_host *host, void *arg);
     void *spec_arg;
+    /* Builds and fetches nothing: on_built gets the path that a build would have. Fails for a
+     * `command`, and for what only a build can tell. */
+    bool evaluate_only;
     uint64_t timeout_ms; /* of one evaluation or build without any output; 0: 30 min */
 };
 

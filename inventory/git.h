@@ -17,4 +17,9 @@ struct git_state {
 /* 0 (in_repository false outside one), or FLEET_ERR_SYSTEM. Reads only. */
 int git_state_read(const char *dir, struct git_state *ret, struct error *error);
 
+/* What the working tree around `dir` holds, as one id: HEAD's tree with every file that isn't as HEAD
+ * has it, ignored ones left out. True with the id and the working tree's folder, which ends in '/' (a
+ * new string); false outside a repository, and where more has changed than is worth reading. */
+bool git_tree_identity(const char *dir, char ret_id[41], char **ret_root);
+
 #endif
