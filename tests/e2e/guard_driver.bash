@@ -6,6 +6,48 @@ root=$BATS_TEST_DIRNAME/../..
 scripts=$root/core/target
 testbed=$root/tests/testbed/testbed
 
+begin_guards() { # for setup_file
+    [ "$(id -u)" = 0 ] || skip "needs root"
+    FLEET_TESTBED=$(mktemp -d /var/tmp/fleet-guard.XXXXXX)
+    export FLEET_TESTBED
+    "$testbed" guard "$BATS_ROOT_PID"
+    "$testbed" up 0 3>&-
+}
+
+# For setup: a host for this test, $I, of the kind that its name asks for. Its first system is $v0.
+begin_guard() {
+    local kind=nspawn
+    I=$BATS_TEST_NUMBER
+    case $BATS_TEST_DESCRIPTION in *'without systemd'*) kind=light ;; esac
+    "$testbed" up 1 --first "$I" --kind $kind
+    eval "$("$testbed" env)"
+    v0=$TESTBED_SEED
+    # NixOS's /bin/sh is bash, Debian's dash: FLEET_GUARD_SHELL=bash runs all of this with the other.
+    [ -z "${FLEET_GUARD_SHELL:-}" ] ||
+        "$testbed" ssh "$I" ln -sf "$FLEET_GUARD_SHELL" /usr/bin/sh
+    nonce=$(od -An -N10 -tx1 /dev/urandom | tr -d ' \n')
+}
+
+end_guard() { # for teardown; what failed shall tell its story
+    if [ -z "${BATS_TEST_COMPLETED:-}" ]; then
+        "$testbed" ssh "$I" 'sh -c "cat /run/fleet/guard/state /var/lib/fleet/guard.last; tail -n 20 /run/fleet/guard/activation.log"' || true
+    fi
+    "$testbed" down "$I"
+}
+
+on_host() { "$testbed" ssh "$I" /bin/sh -s; }
+
+# Replaces a program of the old system by a script that may call the true one as $true_one.
+wrap_program() { # name, script
+    "$testbed" ssh "$I" /bin/sh -s <<SCRIPT
+cd $v0/sw/bin && true_one=\$(readlink $1) && rm $1 && cat >$1 <<'TEXT'
+#!/bin/sh
+$2
+TEXT
+sed -i "s|true_one|\$true_one|g" $1 && chmod 755 $1
+SCRIPT
+}
+
 quoted() { printf "'%s'" "${1//\'/\'\\\'\'}"; }
 
 guard_text() { cat "$scripts/prelude.sh" "$scripts/record.sh" "$scripts/guard.sh"; }

@@ -1,0 +1,195 @@
+#!/usr/bin/env bats
+# The guard, as in guard.bats: what is asked of it and what a commit does to the profile and the
+# boot default, for each action; the lock; and the probes' scripts. Every test has a host of its own.
+
+load guard_driver
+
+setup_file() { begin_guards; }
+teardown_file() { "$testbed" destroy; }
+setup() { begin_guard; }
+teardown() { end_guard; }
+
+@test "a commit that fails on a full /boot is undone" {
+    v1=$(send_system "$I" reboot v1)
+    guard_start "$I" "$v1"
+    await_state "$I" 'active *' 30
+    "$testbed" fill "$I" boot
+    guard_request "$I" commit
+    await_end "$I" 60
+    assert_old "$I"
+    [[ $(last_word "$I") == *'why=commit-failed'* ]]
+    run on_host <<<'ls /nix/var/nix/profiles | grep -c system-'
+    [ "$output" = 1 ]
+    guard_poll "$I" | grep 'log .*No space left'
+}
+
+@test "a second start is refused while a guard lives" {
+    v1=$(send_system "$I" good v1)
+    guard_start "$I" "$v1"
+    run guard_start "$I" "$v1" NONCE=another0another0
+    [[ $output == 'guard busy'* ]]
+    await_state "$I" 'active *' 30
+    run guard_start "$I" "$v1" NONCE=another0another0
+    [[ $output == 'guard busy'* ]]
+    guard_request "$I" commit
+    await_end "$I" 30
+    assert_new "$I" "$v1"
+}
+
+@test "requests with another nonce, before their time or left over never confirm" {
+    v1=$(send_system "$I" hangs v1)
+    guard_start "$I" "$v1" ACTIVATE_MS=2000 NONCE=first0first0first
+    # Not while the activation runs.
+    nonce=first0first0first run guard_request "$I" commit
+    [[ $output == *'request refused'* ]]
+    on_host <<<'echo first0first0first >/run/fleet/guard/commit'
+    await_end "$I" 30
+    assert_old "$I"
+    on_host <<<'echo first0first0first >/run/fleet/guard/commit; echo first0first0first >/run/fleet/guard/renew'
+    v2=$(send_system "$I" good v2)
+    guard_start "$I" "$v2" CONFIRM_MS=3000
+    await_state "$I" 'active *' 30
+    nonce=first0first0first run guard_request "$I" commit
+    [[ $output == *'request refused'* ]]
+    on_host <<<'echo first0first0first >/run/fleet/guard/commit; echo first0first0first >/run/fleet/guard/renew'
+    await_end "$I" 30
+    assert_old "$I"
+    [[ $(last_word "$I") == *' why=deadline '* ]]
+}
+
+@test "a failed redeploy never removes the good generation; another one goes back by number" {
+    v1=$(send_system "$I" good v1)
+    guard_start "$I" "$v1"
+    await_state "$I" 'active *' 30
+    guard_request "$I" commit
+    await_end "$I" 30
+    # The same again, not confirmed.
+    guard_start "$I" "$v1" CONFIRM_MS=1000
+    await_end "$I" 30
+    assert_new "$I" "$v1"
+    # Back to generation 1, by number.
+    guard_start "$I" "$v0" TO=1
+    await_state "$I" 'active *' 30
+    guard_request "$I" commit
+    await_end "$I" 30
+    assert_old "$I"
+    [ "$(run_script "$I" generations -- PROFILE=/nix/var/nix/profiles/system | grep -c '^gen ')" = 2 ]
+}
+
+@test "action test commits nothing; a later failure goes back to the profile's system" {
+    v1=$(send_system "$I" good v1)
+    guard_start "$I" "$v1" ACTION=test
+    await_state "$I" 'active *' 30
+    guard_request "$I" commit
+    await_end "$I" 30
+    assert_host "$I" "$v1" "$v0 system-1-link" "$v0"
+    guard_start "$I" "$v1" CONFIRM_MS=1000
+    await_end "$I" 30
+    assert_old "$I"
+}
+
+@test "committed before activation: a failure stays as it is, and is said" {
+    v1=$(send_system "$I" unit-fails v1)
+    run run_script "$I" lock record commit_now -- LOCK_ID= PROFILE=/nix/var/nix/profiles/system \
+        ACT_RUN=run1 NEW="$v1" ACTIVATE_MS=30000 REV=r WHO=w DIRTY=true TO=0
+    [[ $output == *'rc 0'*'generation 2'* ]]
+    guard_start "$I" "$v1" ACTION=committed
+    await_end "$I" 30
+    assert_new "$I" "$v1"
+    [[ $(last_word "$I") == "committed $nonce rc=4 failed=migrate.service why=activation" ]]
+}
+
+@test "a commit at once that fails leaves profile and boot default as they were" {
+    v1=$(send_system "$I" reboot v1)
+    "$testbed" fill "$I" boot
+    run run_script "$I" lock record commit_now -- LOCK_ID= PROFILE=/nix/var/nix/profiles/system \
+        ACT_RUN=run1 NEW="$v1" ACTIVATE_MS=30000 REV=r WHO=w DIRTY=true TO=0
+    [[ $output == *'log '*'No space left'* ]]
+    [[ $output == *'rc 1'* ]]
+    assert_old "$I"
+}
+
+@test "a host without a profile goes back to having none" {
+    v1=$(send_system "$I" good v1)
+    on_host <<<'rm /nix/var/nix/profiles/system /nix/var/nix/profiles/system-1-link'
+    wrap_program nix-env 'true_one "$@"; case $* in *--set*) exit 1 ;; esac'
+    guard_start "$I" "$v1"
+    await_state "$I" 'active *' 30
+    guard_request "$I" commit
+    await_end "$I" 30
+    run on_host <<<'readlink -f /run/current-system; ls -d /nix/var/nix/profiles/system*'
+    [[ $output == "$v0"*'No such file'* ]]
+    [[ $(last_word "$I") == *'why=commit-failed'* ]]
+}
+
+@test "a switch of somebody else's delays the way back and does not fail it" {
+    v1=$(send_system "$I" good v1)
+    guard_start "$I" "$v1"
+    await_state "$I" 'active *' 30
+    on_host <<<'flock /run/nixos/switch-to-configuration.lock sleep 4 >/dev/null 2>&1 &'
+    [ "$(inspect "$I" | value switch_lock)" = yes ]
+    guard_request "$I" abort
+    await_end "$I" 30
+    assert_old "$I"
+    [[ $(last_word "$I") == "reverted $nonce rc=0 why=abort back_rc=0" ]]
+}
+
+@test "the lock: one of many gets it, a lapsed one is taken over, a live guard's never" {
+    take() { # id, run, lease
+        run_script "$I" lock lock_take -- LOCK_ID="$1" LOCK_RUN="$2" LOCK_WHO="$1@there 77" LEASE_MS="$3"
+    }
+    compose lock lock_take -- LOCK_ID=ID LOCK_RUN=ID LOCK_WHO=w LEASE_MS=60000 >"$BATS_TEST_TMPDIR/take"
+    "$testbed" ssh "$I" 'sh -c "cat >/root/take"' <"$BATS_TEST_TMPDIR/take"
+    run on_host <<<'for i in $(seq 40); do sed "s/ID='"'ID'"'/ID=i$i/; s/RUN='"'ID'"'/RUN=r$i/" /root/take | sh & done | grep -c "^lock ok"; wait'
+    [ "$output" = 1 ]
+    holder=$(inspect "$I" | value lock_id)
+    run run_script "$I" lock lock_release -- LOCK_ID=wrong
+    [[ $output == 'lock held'* ]]
+    run run_script "$I" lock lock_release -- LOCK_ID="$holder"
+    [[ $output == 'lock released' ]]
+    run take a ra 1
+    [ "$output" = 'lock ok' ]
+    sleep 0.1
+    run take b rb 60000
+    [[ $output == 'lock_lapsed a ra a@there 77'*'lock ok' ]]
+    run take a ra 60000
+    [[ $output == 'lock held'*'lock_id b'*'lock_pid 77'* ]]
+    run take c rb 60000 # the same run
+    [ "$output" = 'lock ok' ]
+    v1=$(send_system "$I" good v1)
+    run guard_start "$I" "$v1" LOCK_ID=b
+    [[ $output == *'guard lock-lost'* ]]
+    run guard_start "$I" "$v1" LOCK_ID=c ACT_RUN=rb
+    [[ $output == 'guard started'* ]]
+    await_state "$I" 'active *' 30
+    run take c rb 1
+    sleep 0.1
+    run take a ra 60000
+    [[ $output == 'lock held'*'lock_guard yes'* ]]
+    run guard_request "$I" commit LOCK_ID=b
+    [[ $output == *'request lock-lost'* ]]
+    run guard_request "$I" commit LOCK_ID=c
+    [[ $output == *'request left'* ]]
+    await_end "$I" 30
+    assert_new "$I" "$v1"
+    run take a ra 60000
+    [ "$output" = 'lock ok' ] || [[ $output == 'lock held'* ]]
+}
+
+@test "units: crash loops, globs, and what the activation changed" {
+    v1=$(send_system "$I" crash-loop v1)
+    guard_start "$I" "$v1"
+    sleep 2
+    run run_script "$I" units -- GLOBS=$'worker.*\nssh*.service'
+    [[ $output == *'unit web.service loaded activating auto-restart '* ]]
+    [[ $output == *'unit worker.service loaded active running 0 0 '* ]]
+    [[ $output == *'unit sshd.service loaded active running'* ]]
+    [[ $output == *'changed web.service'* ]]
+}
+
+@test "commands: words, exit status, time-out" {
+    run run_script "$I" run -- COMMAND="'sh' '-c' 'echo \"\$1\"; exit 3' x 'a  b'" SECONDS_MAX=5
+    [[ $output == *'out a  b'* && $output == *'rc 3'* ]]
+    run run_script "$I" run -- COMMAND="'sleep' '10'" SECONDS_MAX=0.5
+    [[ $output == *'rc 124'* ]]
+}

@@ -1,0 +1,189 @@
+#!/usr/bin/env bats
+# The guard, as in guard.bats, cut short: killed, stopped, its host restarted or without power, at
+# each point. Every test has a host of its own.
+
+load guard_driver
+
+setup_file() { begin_guards; }
+teardown_file() { "$testbed" destroy; }
+setup() { begin_guard; }
+teardown() { end_guard; }
+
+@test "systemd, sshd and nix-daemon restarted in the window don't disturb the guard" {
+    v1=$(send_system "$I" good v1)
+    guard_start "$I" "$v1"
+    await_state "$I" 'active *' 30
+    on_host <<<'systemctl daemon-reexec; systemctl restart sshd; systemctl restart nix-daemon.socket; systemctl try-restart dbus'
+    sleep 1
+    [[ $(guard_poll "$I" | value alive) == yes ]]
+    guard_request "$I" renew
+    guard_request "$I" commit
+    await_end "$I" 30
+    assert_new "$I" "$v1"
+}
+
+@test "systemd re-executed in mid-activation still takes a hanging version back" {
+    v1=$(send_system "$I" hangs v1)
+    guard_start "$I" "$v1" ACTIVATE_MS=4000
+    sleep 1
+    on_host <<<'systemctl daemon-reexec; systemctl restart sshd'
+    await_end "$I" 40
+    assert_old "$I"
+    [[ $(last_word "$I") == *' why=activate-timeout '* ]]
+}
+
+@test "a guard killed with -9 in its window goes back" {
+    v1=$(send_system "$I" good v1)
+    guard_start "$I" "$v1"
+    await_state "$I" 'active *' 30
+    on_host <<<'systemctl kill --kill-who=main -s KILL fleet-guard'
+    await_end "$I" 30
+    assert_old "$I"
+    [[ $(last_word "$I") == *' why=killed '* ]]
+}
+
+@test "a guard killed with -9 in mid-activation goes back, and the activation dies with it" {
+    v1=$(send_system "$I" hangs v1)
+    guard_start "$I" "$v1"
+    await_state "$I" 'activating *' 30
+    sleep 1
+    on_host <<<'systemctl kill --kill-who=main -s KILL fleet-guard'
+    await_end "$I" 30
+    assert_old "$I"
+    run on_host <<<"ps ax | grep '[/]activate'"
+    [ -z "$output" ]
+}
+
+@test "a guard that systemd is told to stop goes back" {
+    v1=$(send_system "$I" good v1)
+    guard_start "$I" "$v1"
+    await_state "$I" 'active *' 30
+    on_host <<<'systemctl stop fleet-guard'
+    await_end "$I" 30
+    assert_old "$I"
+}
+
+@test "power cut in mid-activation and in the window: up in the old system, the record closed by repair" {
+    for variant in hangs good; do
+        v1=$(send_system "$I" $variant v1)
+        guard_start "$I" "$v1"
+        await_state "$I" 'acti*' 30
+        sleep 1
+        "$testbed" down "$I"
+        "$testbed" start "$I"
+        run inspect "$I"
+        [[ $output == *'guard_record yes'*'guard_alive no'* ]]
+        run guard_start "$I" "$v1"
+        [[ $output == 'guard unfinished'* ]]
+        run repair "$I"
+        [[ $output == *"finished back"*"current $v0"*"profile $v0"* ]]
+        assert_old "$I"
+    done
+}
+
+@test "power cut in mid-commit before the boot default: repair goes back" {
+    v1=$(send_system "$I" good v1)
+    wrap_program nix-env 'true_one "$@"; case $* in *--set*) sleep 100 ;; esac'
+    guard_start "$I" "$v1"
+    await_state "$I" 'active *' 30
+    guard_request "$I" commit
+    sleep 1
+    assert_profile=$(on_host <<<'readlink -f /nix/var/nix/profiles/system')
+    [ "$assert_profile" = "$v1" ]
+    "$testbed" down "$I"
+    "$testbed" start "$I"
+    run repair "$I"
+    [[ $output == *'finished back'* ]]
+    assert_old "$I"
+}
+
+@test "power cut in mid-commit after the boot default: repair goes forward" {
+    v1=$(send_system "$I" good v1)
+    on_host <<<"echo 'sleep 100' >>$v1/install-bootloader"
+    guard_start "$I" "$v1"
+    await_state "$I" 'active *' 30
+    guard_request "$I" commit
+    sleep 1
+    "$testbed" down "$I"
+    "$testbed" start "$I"
+    on_host <<<"sed -i '\$d' $v1/install-bootloader"
+    run repair "$I"
+    [[ $output == *'finished forward'*"current $v1"*"profile $v1"* ]]
+    assert_new "$I" "$v1"
+    [ "$(inspect "$I" | value deployed_complete)" = yes ]
+}
+
+@test "a guard killed with -9 in mid-commit goes back" {
+    v1=$(send_system "$I" good v1)
+    on_host <<<"echo 'sleep 100' >>$v1/install-bootloader"
+    guard_start "$I" "$v1"
+    await_state "$I" 'active *' 30
+    guard_request "$I" commit
+    await_state "$I" 'committing *' 10
+    sleep 1
+    on_host <<<'systemctl kill --kill-who=main -s KILL fleet-guard'
+    await_end "$I" 30
+    assert_old "$I"
+}
+
+@test "a reboot in the window activates nothing on its way down" {
+    v1=$(send_system "$I" good v1)
+    guard_start "$I" "$v1"
+    await_state "$I" 'active *' 30
+    on_host <<<"sed -i '2i echo \"\$1\" >>/var/tmp/switched' $v0/bin/switch-to-configuration"
+    "$testbed" ssh "$I" systemctl poweroff || true
+    sleep 3
+    "$testbed" down "$I"
+    "$testbed" start "$I"
+    run on_host <<<'cat /var/tmp/switched'
+    [[ $output == *'No such file'* ]]
+    assert_old "$I"
+    [[ $(last_word "$I") == "reverted $nonce rc=0 why=reboot back_rc=0" ]]
+}
+
+@test "/run full after the start: renewed, committed, and read" {
+    v1=$(send_system "$I" good v1)
+    guard_start "$I" "$v1" CONFIRM_MS=8000
+    await_state "$I" 'active *' 30
+    "$testbed" fill "$I" run
+    for _ in 1 2 3; do
+        run guard_request "$I" renew
+        [[ $output == *'request left'* ]]
+        sleep 0.3
+        [ "$(guard_poll "$I" | value deadline_ms)" -gt 5000 ]
+    done
+    guard_request "$I" commit
+    await_end "$I" 30
+    [[ $(guard_poll "$I" | value state) == "committed $nonce rc=0" ]]
+    assert_new "$I" "$v1"
+}
+
+@test "without systemd: committed, taken back at its deadline, and when the guard is killed with -9" {
+    v1=$(send_system "$I" good v1)
+    run guard_start "$I" "$v1"
+    [[ $output == *'weak yes'* ]]
+    await_state "$I" 'active *' 30
+    guard_request "$I" renew
+    guard_request "$I" commit
+    await_end "$I" 30
+    assert_new "$I" "$v1"
+    v2=$(send_system "$I" good v2)
+    guard_start "$I" "$v2" CONFIRM_MS=2000
+    await_end "$I" 30
+    assert_new "$I" "$v1"
+    [[ $(last_word "$I") == *' why=deadline '* ]]
+    guard_start "$I" "$v2"
+    await_state "$I" 'active *' 30
+    on_host <<<'kill -9 $(pgrep -P $(cut -d " " -f 1 /run/fleet/guard/pid))'
+    await_end "$I" 30
+    assert_new "$I" "$v1"
+    [[ $(last_word "$I") == *' why=killed '* ]]
+    v3=$(send_system "$I" hangs v3)
+    guard_start "$I" "$v3" ACTIVATE_MS=2000
+    await_end "$I" 30
+    assert_new "$I" "$v1"
+    sleep 0.5
+    run on_host <<<'ps axf | grep "[g]uard.sh\|[d]d bs="'
+    echo "$output"
+    [ -z "$output" ]
+}
