@@ -390,6 +390,13 @@ static void schedule_tick(struct run *run) {
     uv_timer_start(&run->tick, on_tick, at > now ? at - now : 0, 0);
 }
 
+/* Once for all reports that lie in the mailbox: their grants share one journal sync. */
+static void decide_soon(struct run *run) {
+    if (!run->ended) {
+        uv_timer_start(&run->tick, on_tick, 0, 0);
+    }
+}
+
 static void promote(struct run *run) {
     publish(run, event_new(EVENT_PROMOTE), true);
     rollout_control(run->rollout, ROLLOUT_CONTROL_PROMOTE, SIZE_MAX, now_ms());
@@ -524,7 +531,7 @@ static void receive(struct mail *mail, void *arg) {
         break;
     }
     lane_report_free(report);
-    decide(run);
+    decide_soon(run);
     maybe_close(run);
 }
 

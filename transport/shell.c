@@ -30,6 +30,7 @@
 #define ERR_TEXT_MAX     (8u * 1024u)
 #define START_TIMEOUT_MS 30000u
 #define MARKER_SIZE      64u
+#define ROOM_FOR_REST    1024u /* variables and the end, beside a script */
 
 struct script {
     struct script *next;
@@ -298,6 +299,7 @@ static void compose(struct script *script, const char *body, const struct shell_
     snprintf(script->marker, sizeof(script->marker), "fleet-%016llx-%016llx ", first, second);
 
     struct buf text = BUF_INIT;
+    buf_reserve(&text, strlen(body) + ROOM_FOR_REST);
     buf_add_text(&text, "(\n");
     for (size_t i = 0; i < var_count; i++) {
         if (!name_is_valid(vars[i].name)) {
@@ -309,7 +311,8 @@ static void compose(struct script *script, const char *body, const struct shell_
         text_shell_quote(&text, vars[i].value);
         buf_add_char(&text, '\n');
     }
-    buf_printf(&text, "%s\n) </dev/null\nfleet_status=$?\n", body);
+    buf_add_text(&text, body);
+    buf_add_text(&text, "\n) </dev/null\nfleet_status=$?\n");
     for (int fd = 1; fd <= 2; fd++) {
         buf_printf(&text, "printf 'fleet-%%s-%%s %%d\\n' %016llx %016llx $fleet_status >&%d\n",
                    first, second, fd);

@@ -6,6 +6,10 @@
 
 #include "core/base/xalloc.h"
 
+enum {
+    PRINTF_ROOM = 47 /* so that a new buffer begins with 64 bytes */
+};
+
 char *buf_reserve(struct buf *buf, size_t len) {
     size_t need = buf->len + len + 1;
     if (need > buf->cap) {
@@ -39,14 +43,20 @@ void buf_add_char(struct buf *buf, char c) {
 void buf_vprintf(struct buf *buf, const char *format, va_list args) {
     va_list again;
     va_copy(again, args);
-    int length = vsnprintf(NULL, 0, format, again);
-    va_end(again);
-    if (length < 0) {
-        return;
+    /* Most texts fit into the room that is there: they are formatted once. */
+    char *room = buf_reserve(buf, PRINTF_ROOM);
+    size_t free_room = buf->cap - buf->len;
+    int length = vsnprintf(room, free_room, format, args);
+    if (length > 0 && (size_t)length >= free_room) {
+        room = buf_reserve(buf, (size_t)length);
+        vsnprintf(room, (size_t)length + 1, format, again);
     }
-    char *room = buf_reserve(buf, (size_t)length);
-    vsnprintf(room, (size_t)length + 1, format, args);
-    buf->len += (size_t)length;
+    va_end(again);
+    if (length > 0) {
+        buf->len += (size_t)length;
+    } else {
+        *room = '\0';
+    }
 }
 
 void buf_printf(struct buf *buf, const char *format, ...) {
