@@ -316,3 +316,50 @@ assert_seq_goes_on() { journal >"$events.all"; "$support/read_events.py" check "
     for h in h1 h2; do assert_state $h healthy; done
     assert_host h1 "$new" $((before + 1))
 }
+
+@test "whatever record the journal ends with, the host is not activated twice" {
+    fresh good h1
+    update
+    assert_exit 0
+    cp "$T/state/runs/$(run_of)/journal.jsonl" "$T/whole"
+    lines=$(wc -l <"$T/whole")
+    for ((n = 1; n < lines; n++)); do
+        head -n "$n" "$T/whole" >"$T/state/runs/$(run_of)/journal.jsonl"
+        # A line that was cut off in the middle is none.
+        sed -n "$((n + 1))p" "$T/whole" | head -c 40 >>"$T/state/runs/$(run_of)/journal.jsonl"
+        resume
+        assert_exit 0
+        event end | grep -q '"healthy": 1\|"unchanged": 1'
+        ! grep '"to":"activating"' "$events"
+        assert_host h1 "$new" $((before + 1))
+    done
+}
+
+@test "rollback-all: who was healthy before the operator died goes back, too" {
+    fresh good h1
+    inventory h1="$new" h2="$(system http-500 "$version" h2)" \
+        'defaults.policy={"min_healthy_time": "1s", "startup_grace": "1s", "confirm_timeout": "10s",
+                          "healthy_deadline": "4s", "on_failure": "rollback-all"}'
+    start_update --waves 1,100%
+    await_state 40 h1 healthy
+    die_at h2 probing
+    resume
+    assert_exit 3
+    assert_state h1 rolled_back
+    assert_state h2 rolled_back
+    assert_host h1 "$old" "$before"
+}
+
+@test "rollback-all: killed while the healthy one goes back" {
+    fresh good h1
+    inventory h1="$new" h2="$(system http-500 "$version" h2)" \
+        'defaults.policy={"min_healthy_time": "1s", "startup_grace": "1s", "confirm_timeout": "10s",
+                          "healthy_deadline": "4s", "on_failure": "rollback-all"}'
+    start_update --waves 1,100%
+    die_at h1 rolling_back
+    sleep 2
+    resume
+    assert_exit 3
+    assert_state h1 rolled_back
+    assert_host h1 "$old" "$before"
+}
