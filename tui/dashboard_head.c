@@ -107,13 +107,14 @@ static size_t count_parts(const struct dash *dash, bool brief, struct part parts
     parts[count++] = (struct part){xasprintf("%zu of %zu %s", good, view->host_count,
                                              view->action == ACTION_PUSH ? "staged" : "healthy"),
                                    all ? TONE_GOOD : TONE_PLAIN};
-    if (failed > 0 || view->host_count > 0) {
-        parts[count++] =
-            (struct part){xasprintf(brief ? "%zu failed of %llu" : "%zu failed, %llu allowed",
-                                    failed, (unsigned long long)view->max_failed),
-                          failed > view->max_failed ? STYLE_BOLD | TONE_BAD
-                          : failed > 0              ? TONE_BAD
-                                                    : TONE_DIM};
+    if (view->host_count > 0) {
+        unsigned long long allowed = (unsigned long long)view->max_failed;
+        char *text = brief && allowed == 0 ? xasprintf("%zu failed", failed)
+                     : brief               ? xasprintf("%zu failed of %llu", failed, allowed)
+                                           : xasprintf("%zu failed, %llu allowed", failed, allowed);
+        parts[count++] = (struct part){text, failed > allowed ? STYLE_BOLD | TONE_BAD
+                                             : failed > 0     ? TONE_BAD
+                                                              : TONE_DIM};
     }
     if (unreachable > 0) {
         parts[count++] = (struct part){xasprintf("%zu unreachable", unreachable), TONE_BAD};

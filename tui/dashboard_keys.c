@@ -226,78 +226,21 @@ static void leave(struct dash *dash, int argument) {
     dash->state.leave = true;
 }
 
-/* ---- prompts ---- */
-
-static void open_prompt(struct dash *dash, enum dash_prompt prompt, const char *text) {
-    dash->state.prompt = prompt;
-    snprintf(dash->state.input, sizeof(dash->state.input), "%s", text != NULL ? text : "");
-}
+/* ---- asking ---- */
 
 static void ask_filter(struct dash *dash, int argument) {
     (void)argument;
-    if (dash->state.mode == DASH_LOG) {
-        open_prompt(dash, PROMPT_SEARCH, dash->state.search);
-    } else {
-        open_prompt(dash, PROMPT_FILTER, dash->state.filter);
-    }
-}
-
-static void send_request(struct dash *dash, const struct run_request *request) {
-    static const char *const done[] = {
-        [RUN_REQUEST_PAUSE] = "asked to pause: no more hosts are activated; c goes on",
-        [RUN_REQUEST_PROMOTE] = "asked to go on",
-        [RUN_REQUEST_DRAIN] = "asked to drain: hosts under way are finished",
-        [RUN_REQUEST_ABORT] = "asked to leave at once",
-        [RUN_REQUEST_TAKE_BACK] = "asked to go back",
-        [RUN_REQUEST_SKIP] = "asked to skip it",
-    };
-    if (dash->request == NULL || dash->view->ended) {
-        dash_notice(dash, dash->view->ended ? "the run is over"
-                                            : "read-only: the run belongs to another terminal");
-        return;
-    }
-    dash->request(request, dash->request_arg);
-    dash_notice(dash, "%s", done[request->kind]);
-}
-
-/* The word that confirms: the host's name, or what is about to happen to all. */
-static const char *confirm_word(const struct run_request *request) {
-    if (request->kind == RUN_REQUEST_TAKE_BACK) {
-        return request->host != NULL ? request->host : "all";
-    }
-    return request->kind == RUN_REQUEST_ABORT ? "abort" : "drain";
+    dash_open_filter(dash);
 }
 
 static void ask_run(struct dash *dash, int kind) {
-    struct dash_state *state = &dash->state;
-    struct run_request request = {.kind = (enum run_request_kind)kind};
     bool of_host = kind == RUN_REQUEST_SKIP || kind == RUN_REQUEST_TAKE_BACK;
-    if (dash->request == NULL || dash->view == NULL || dash->view->ended) {
-        send_request(dash, &request);
-        return;
-    }
-    if (of_host && state->selected < dash->view->host_count) {
-        request.host = dash->view->hosts[state->selected].name;
-    }
-    bool asks =
-        kind == RUN_REQUEST_DRAIN || kind == RUN_REQUEST_ABORT || kind == RUN_REQUEST_TAKE_BACK;
-    if (!asks) {
-        send_request(dash, &request);
-        return;
-    }
-    free(state->asked_host);
-    state->asked_host = request.host != NULL ? xstrdup(request.host) : NULL;
-    state->asked = (struct run_request){.kind = request.kind, .host = state->asked_host};
-    state->pinned = true;
-    open_prompt(dash, PROMPT_CONFIRM, NULL);
+    dash_ask_run(dash, (enum run_request_kind)kind, of_host);
 }
 
 static void ask_all_back(struct dash *dash, int argument) {
-    size_t selected = dash->state.selected;
     (void)argument;
-    dash->state.selected = MODEL_NONE;
-    ask_run(dash, RUN_REQUEST_TAKE_BACK);
-    dash->state.selected = selected;
+    dash_ask_run(dash, RUN_REQUEST_TAKE_BACK, false);
 }
 
 static const struct key_binding bindings[] = {
@@ -421,7 +364,7 @@ static const struct key_binding bindings[] = {
     {{'?'}, "?", "keys", "these keys", EVERYWHERE, open_mode, DASH_HELP, false},
     {{KEY_ESCAPE},
      "Esc",
-     NULL,
+     "back",
      "back; takes filter, search and selection away",
      EVERYWHERE,
      go_back,
@@ -447,83 +390,6 @@ void dash_list_keys(void (*line)(const char *label, const char *help, bool acts,
     }
 }
 
-/* ---- typing into a prompt ---- */
-
-static void take_input(struct dash *dash) {
-    struct dash_state *state = &dash->state;
-    enum dash_prompt prompt = state->prompt;
-    state->prompt = PROMPT_NONE;
-    if (prompt == PROMPT_CONFIRM) {
-        if (strcmp(state->input, confirm_word(&state->asked)) == 0) {
-            send_request(dash, &state->asked);
-        } else {
-            dash_notice(dash, "not confirmed; nothing was done");
-        }
-    } else if (prompt == PROMPT_SEARCH && state->search != NULL) {
-        dash->state.log.top = dash->state.follow ? 0 : dash->state.log.top;
-        if (!dash_log_search(dash, false) && !dash_log_search(dash, true)) {
-            dash_notice(dash, "no line holds '%s'", state->search);
-        }
-    }
-}
-
-/* Filter and search follow what is typed. */
-static void follow_input(struct dash *dash) {
-    struct dash_state *state = &dash->state;
-    char **slot = state->prompt == PROMPT_FILTER   ? &state->filter
-                  : state->prompt == PROMPT_SEARCH ? &state->search
-                                                   : NULL;
-    if (slot != NULL) {
-        free(*slot);
-        *slot = state->input[0] != '\0' ? xstrdup(state->input) : NULL;
-    }
-}
-
-static void append_character(char *input, size_t size, int code) {
-    size_t len = strlen(input);
-    char one[5];
-    size_t count = 0;
-    if (code < 0x80) {
-        one[count++] = (char)code;
-    } else if (code < 0x800) {
-        one[count++] = (char)(0xC0 | code >> 6);
-    } else if (code < 0x10000) {
-        one[count++] = (char)(0xE0 | code >> 12);
-        one[count++] = (char)(0x80 | (code >> 6 & 0x3F));
-    } else {
-        one[count++] = (char)(0xF0 | code >> 18);
-        one[count++] = (char)(0x80 | (code >> 12 & 0x3F));
-        one[count++] = (char)(0x80 | (code >> 6 & 0x3F));
-    }
-    if (code >= 0x80) {
-        one[count++] = (char)(0x80 | (code & 0x3F));
-    }
-    if (len + count < size) {
-        memcpy(input + len, one, count);
-        input[len + count] = '\0';
-    }
-}
-
-static void type_key(struct dash *dash, int key) {
-    struct dash_state *state = &dash->state;
-    if (key == KEY_ENTER) {
-        take_input(dash);
-    } else if (key == KEY_ESCAPE) {
-        state->input[0] = '\0';
-        follow_input(dash);
-        state->prompt = PROMPT_NONE;
-    } else if (key == KEY_BACKSPACE) {
-        size_t len = strlen(state->input);
-        while (len > 0 && ((unsigned char)state->input[--len] & 0xC0) == 0x80) {
-        }
-        state->input[len] = '\0';
-        follow_input(dash);
-    } else if (key >= ' ' && key < KEY_ARROW_UP && (key < 0x7F || key >= 0xA0)) {
-        append_character(state->input, sizeof(state->input), key);
-        follow_input(dash);
-    }
-}
-
 static void press_mouse(struct dash *dash, const struct key_press *press) {
     if (press->key == KEY_WHEEL_UP || press->key == KEY_WHEEL_DOWN) {
         move_by(dash, press->key == KEY_WHEEL_UP ? -3 : 3);
@@ -541,7 +407,7 @@ static void press_mouse(struct dash *dash, const struct key_press *press) {
 void dash_press(struct dash *dash, const struct key_press *press) {
     struct dash_state *state = &dash->state;
     if (state->prompt != PROMPT_NONE) {
-        type_key(dash, press->key);
+        dash_type(dash, press->key);
         return;
     }
     if (press->key >= KEY_MOUSE_PRESS) {
@@ -563,30 +429,6 @@ void dash_press(struct dash *dash, const struct key_press *press) {
 
 /* ---- the last row ---- */
 
-static void draw_prompt(struct dash *dash, int row) {
-    const struct dash_state *state = &dash->state;
-    struct screen *screen = &dash->screen;
-    struct buf text = BUF_INIT;
-    if (state->prompt == PROMPT_CONFIRM) {
-        static const char *const what[RUN_REQUEST_COUNT] = {
-            [RUN_REQUEST_DRAIN] = "start no more hosts",
-            [RUN_REQUEST_ABORT] = "leave now, guards armed",
-            [RUN_REQUEST_TAKE_BACK] = "roll back",
-        };
-        const char *word = confirm_word(&state->asked);
-        buf_printf(&text, "%s%s%s? type '%s': ", what[state->asked.kind],
-                   state->asked.kind == RUN_REQUEST_TAKE_BACK ? " " : "",
-                   state->asked.kind == RUN_REQUEST_TAKE_BACK ? word : "", word);
-    } else {
-        buf_add_text(&text, state->prompt == PROMPT_SEARCH ? "search: " : "filter: ");
-    }
-    unsigned style = state->prompt == PROMPT_CONFIRM ? STYLE_BOLD | TONE_WARN : STYLE_BOLD;
-    int col = screen_put(screen, row, 1, screen->cols - 2, style, buf_text(&text));
-    col = screen_put(screen, row, col, screen->cols - 2, TONE_PLAIN, state->input);
-    screen_mark(screen, row, col, col + 1, STYLE_REVERSE);
-    buf_free(&text);
-}
-
 static int foot_key(struct screen *screen, int row, int col, const char *label, const char *word) {
     col = screen_put(screen, row, col, screen->cols - 1, STYLE_BOLD, label);
     return screen_put(screen, row, col + 1, screen->cols - 1, TONE_DIM, word) + 2;
@@ -601,8 +443,10 @@ static void draw_keys(struct dash *dash, int row) {
     for (size_t i = 0; i < ARRAY_LEN(bindings); i++) {
         const struct key_binding *binding = &bindings[i];
         bool pinned = binding->keys[0] == '?' || binding->keys[0] == 'q';
+        bool back = binding->keys[0] == KEY_ESCAPE;
         bool here = binding->foot != NULL && (binding->modes & IN(state->mode)) && !pinned &&
-                    (!binding->acts || dash->request != NULL);
+                    (!binding->acts || dash->request != NULL) &&
+                    (!back || state->mode != DASH_FLEET);
         const char *word = binding->foot;
         if (here && state->mode == DASH_LOG && binding->keys[0] == '/') {
             word = "search";
@@ -623,7 +467,7 @@ void dash_draw_foot(struct dash *dash, int row) {
     struct dash_state *state = &dash->state;
     struct screen *screen = &dash->screen;
     if (state->prompt != PROMPT_NONE) {
-        draw_prompt(dash, row);
+        dash_draw_prompt(dash, row);
         return;
     }
     if (state->notice != NULL && dash->now_ms < state->notice_until_ms) {

@@ -132,6 +132,18 @@ void dash_draw_foot(struct dash *dash, int row);
 void dash_list_keys(void (*line)(const char *label, const char *help, bool acts, void *arg),
                     void *arg);
 
+/* ---- dashboard_prompt.c ---- */
+
+/* The filter, in the log the search. */
+void dash_open_filter(struct dash *dash);
+/* Asks the run, of the selected host or of all; what is destructive is confirmed first. */
+void dash_ask_run(struct dash *dash, enum run_request_kind kind, bool of_selected);
+/* A key while a prompt is open. */
+void dash_type(struct dash *dash, int key);
+void dash_draw_prompt(struct dash *dash, int row);
+
+/* ---- start and end ---- */
+
 void dash_init(struct dash *dash);
 void dash_release(struct dash *dash);
 void dash_notice(struct dash *dash, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -109,9 +109,10 @@ static void add_probing(const struct dash *dash, const struct model_host *model,
     if (model->passing_since_ms > 0) {
         int64_t healthy = (dash_clock_ms(dash) - model->passing_since_ms) / 1000;
         healthy = healthy > 0 ? healthy : 0;
-        if (dash->view->healthy_ms > 0) {
-            buf_printf(out, "%lld of %lld s", (long long)healthy,
-                       (long long)(dash->view->healthy_ms / 1000));
+        int64_t wanted = dash->view->healthy_ms / 1000;
+        if (wanted > 0) {
+            buf_printf(out, "%lld of %lld s", (long long)(healthy < wanted ? healthy : wanted),
+                       (long long)wanted);
         } else {
             buf_printf(out, "%lld s healthy", (long long)healthy);
         }
