@@ -234,7 +234,9 @@ host_ssh() {
     shift
     host_need "$i"
     [ -f "$state/known_hosts" ] || inventory_known_hosts
+    # OpenSSH's first choice, sntrup761, takes eight times the processor's time at both ends.
     ssh -F /dev/null -i "$key" -o IdentitiesOnly=yes -o UserKnownHostsFile="$state/known_hosts" \
+        -o KexAlgorithms=curve25519-sha256 \
         -o BatchMode=yes -o ConnectTimeout=10 -o LogLevel=ERROR "root@$(host_address "$i")" "$@"
 }
 
