@@ -20,6 +20,12 @@ static struct planned run_planned;
 static bool is_confirmed(const struct context *context, enum run_action action) {
     bool touches = action == ACTION_SWITCH || action == ACTION_BOOT || action == ACTION_TEST ||
                    action == ACTION_ROLLBACK;
+    if (action == ACTION_REBOOT && context->asks) {
+        AUTO_FREE char *text =
+            xasprintf("This reboots %zu host%s of %s.", context->host_count,
+                      context->host_count == 1 ? "" : "s", context->inventory->name);
+        return question_confirm(text);
+    }
     if (!touches || !context->asks || !context->all_hosts || context->host_count < 2) {
         return true;
     }
@@ -78,8 +84,10 @@ static int execute(struct context *context, struct run_options *options) {
     }
     options->specs = context->specs;
     options->keyring = context->keyring;
-    options->observer = (struct run_observer){
-        .event = displays_event, .tick = displays_tick, .attach = displays_attach, .arg = &displays};
+    options->observer = (struct run_observer){.event = displays_event,
+                                              .tick = displays_tick,
+                                              .attach = displays_attach,
+                                              .arg = &displays};
     options->interactive = question_possible();
     struct error error = ERROR_INIT;
     int code = run_execute(options, NULL, &error);
@@ -148,4 +156,9 @@ int cmd_rollback(const struct args *args) {
     struct run_options options = {.action = ACTION_ROLLBACK};
     int code = read_target(args, &options);
     return code == 0 ? run_command(args, &options) : code;
+}
+
+int cmd_reboot(const struct args *args) {
+    struct run_options options = {.action = ACTION_REBOOT};
+    return run_command(args, &options);
 }

@@ -101,6 +101,18 @@ const struct command commands[] = {
         .run = cmd_rollback,
     },
     {
+        .name = "reboot",
+        .summary = "reboot hosts wave by wave, and probe them when they are back",
+        .usage = "[SELECTOR...]",
+        .description =
+            "Goes in waves and slots as an update does. A host is healthy when it tells a boot id "
+            "that it did not have before, its probes pass over time, and it runs its profile's "
+            "system. One that does not come back within activate_timeout ends unknown.",
+        .words = WORDS_SELECTORS,
+        .rollout = true,
+        .run = cmd_reboot,
+    },
+    {
         .name = "generations",
         .summary = "the generations that each host has",
         .usage = "[SELECTOR...]",
@@ -230,7 +242,7 @@ const struct command commands[] = {
 const size_t command_count = ARRAY_LEN(commands);
 
 /* Named by the contract, not in this version. */
-static const char *const later_commands[] = {"reboot", "secrets"};
+static const char *const later_commands[] = {"secrets"};
 
 static const struct {
     const char *command;

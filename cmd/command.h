@@ -72,6 +72,7 @@ int cmd_plan(const struct args *args);
 int cmd_push(const struct args *args);
 int cmd_promote(const struct args *args);
 int cmd_resume(const struct args *args);
+int cmd_reboot(const struct args *args);
 int cmd_rollback(const struct args *args);
 int cmd_show(const struct args *args);
 int cmd_ssh(const struct args *args);

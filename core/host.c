@@ -15,6 +15,9 @@
  *                     │           │         │ └─► leave ─► end (test)  │        │
  *                     └───────────┴─────────┴──────────┬───────────────┴────────┘
  *                                                      ▼
+ *   verify ─► await_reboot ─► reboot ─► boot ─► probe_boot ─► verify_boot ─► end
+ *                   └─► lock ─► reboot                    (`fleet reboot`, from await_copy on)
+ *
  *   await_rollback ─► abort ─► revert ─► verify_back ─► probe_back ─► end
  *        └─► leave ─► end (on_failure: leave; a guard that goes back already: abort)
  *
@@ -88,6 +91,11 @@ static uint64_t after_probing(const struct host *host) {
            policy->confirm_timeout_ms + 60u * 1000u;
 }
 
+/* step_boot counts the time itself, and tells it better. */
+static uint64_t after_boot(const struct host *host) {
+    return host->plan.inv->policy.activate_timeout_ms + 120u * 1000u;
+}
+
 static uint64_t after_commit(const struct host *host) {
     return host->plan.inv->policy.activate_timeout_ms + 120u * 1000u;
 }
@@ -108,7 +116,8 @@ const struct step_def host_steps[STEP_COUNT] = {
     [STEP_CONNECT] = {"connect", HOST_CONNECTING, step_connect, after_connect, STEP_FAIL, true,
                       TO(INSPECT) | TO(FAIL)},
     [STEP_INSPECT] = {"inspect", HOST_CONNECTING, step_inspect, after_minute, STEP_FAIL, true,
-                      TO(REPAIR) | TO(ADOPT) | TO(CHOOSE) | TO(AWAIT_BUILD) | TO(FAIL)},
+                      TO(REPAIR) | TO(ADOPT) | TO(CHOOSE) | TO(AWAIT_BUILD) | TO(LOOK) |
+                          TO(AWAIT_COPY) | TO(FAIL)},
     [STEP_REPAIR] = {"repair", HOST_CONNECTING, step_repair, after_commit, STEP_FAIL, true,
                      TO(INSPECT) | TO(FAIL)},
     [STEP_ADOPT] = {"adopt", HOST_STATE_COUNT, step_adopt, after_guarded, STEP_FAIL, true,
@@ -121,9 +130,9 @@ const struct step_def host_steps[STEP_COUNT] = {
     [STEP_LOOK] = {"look", HOST_STATE_COUNT, step_look, after_minute, STEP_AWAIT_COPY, true,
                    TO(AWAIT_COPY)},
     [STEP_AWAIT_COPY] = {"await_copy", HOST_STATE_COUNT, step_await_copy, NULL, STEP_FAIL, false,
-                         TO(LOCK) | TO(FAIL)},
+                         TO(LOCK) | TO(AWAIT_REBOOT) | TO(FAIL)},
     [STEP_LOCK] = {"lock", HOST_STAGING, step_lock, after_lock, STEP_FAIL, true,
-                   TO(COPY) | TO(FAIL)},
+                   TO(COPY) | TO(REBOOT) | TO(FAIL)},
     [STEP_COPY] = {"copy", HOST_STAGING, step_copy, after_copy, STEP_FAIL, true,
                    TO(ROOT) | TO(FAIL)},
     [STEP_ROOT] = {"root", HOST_STAGING, step_root, after_minute, STEP_FAIL, true,
@@ -132,6 +141,8 @@ const struct step_def host_steps[STEP_COUNT] = {
                       TO(END) | TO(FAIL)},
     [STEP_AWAIT_ACTIVATE] = {"await_activate", HOST_STAGED, step_await_activate, NULL, STEP_FAIL,
                              false, TO(GUARD_START) | TO(COMMIT_NOW) | TO(FAIL)},
+    [STEP_AWAIT_REBOOT] = {"await_reboot", HOST_STATE_COUNT, step_await_reboot, NULL, STEP_FAIL,
+                           false, TO(LOCK) | TO(REBOOT) | TO(FAIL)},
     [STEP_COMMIT_NOW] = {"commit_now", HOST_COMMITTING, step_commit_now, after_commit, STEP_FAIL,
                          true, TO(GUARD_START) | TO(END) | TO(FAIL)},
     [STEP_GUARD_START] = {"guard_start", HOST_ACTIVATING, step_guard_start, after_guarded,
@@ -148,7 +159,15 @@ const struct step_def host_steps[STEP_COUNT] = {
     [STEP_COMMIT] = {"commit", HOST_COMMITTING, step_commit, after_commit, STEP_AWAIT_ROLLBACK,
                      true, TO(VERIFY) | TO(AWAIT_ROLLBACK)},
     [STEP_VERIFY] = {"verify", HOST_COMMITTING, step_verify, after_guarded, STEP_FAIL, true,
-                     TO(END) | TO(FAIL) | TO(AWAIT_ROLLBACK)},
+                     TO(END) | TO(AWAIT_REBOOT) | TO(FAIL) | TO(AWAIT_ROLLBACK)},
+    [STEP_REBOOT] = {"reboot", HOST_REBOOTING, step_reboot, after_minute, STEP_FAIL, false,
+                     TO(BOOT) | TO(FAIL)},
+    [STEP_BOOT] = {"boot", HOST_REBOOTING, step_boot, after_boot, STEP_FAIL, false,
+                   TO(REBOOT) | TO(PROBE_BOOT) | TO(END) | TO(FAIL)},
+    [STEP_PROBE_BOOT] = {"probe_boot", HOST_PROBING, step_probe_boot, after_probing, STEP_FAIL,
+                         true, TO(VERIFY_BOOT) | TO(FAIL)},
+    [STEP_VERIFY_BOOT] = {"verify_boot", HOST_STATE_COUNT, step_verify_boot, after_minute,
+                          STEP_FAIL, true, TO(END) | TO(FAIL)},
     [STEP_AWAIT_ROLLBACK] = {"await_rollback", HOST_STATE_COUNT, step_await_rollback, NULL,
                              STEP_FAIL, false, TO(ABORT) | TO(LEAVE) | TO(END) | TO(FAIL)},
     [STEP_ABORT] = {"abort", HOST_ROLLING_BACK, step_abort, after_guarded, STEP_FAIL, true,
@@ -364,6 +383,9 @@ static void on_lease(uv_timer_t *timer) {
 /* A going-back host is rolling_back to the outside until it has ended. */
 static enum host_state public_state(const struct host *host, enum step step) {
     enum host_state state = host_steps[step].state;
+    if (step == STEP_LOCK && host->plan.run->action == ACTION_REBOOT) {
+        return HOST_STATE_COUNT; /* nothing is staged for a reboot */
+    }
     if (state != HOST_STATE_COUNT && host->going_back) {
         return HOST_ROLLING_BACK;
     }
@@ -544,6 +566,12 @@ void host_desired(struct host *host, const char *path, const struct host_source 
 }
 
 void host_end(struct host *host, enum host_state state, const struct error *error) {
+    if (host->step == STEP_AWAIT_COMMIT) {
+        host->health_bad = true; /* no commit: it goes back, as after a failed probe */
+        host->health_error = *error;
+        host_drive(host);
+        return;
+    }
     if (host->step >= STEP_COMMIT_NOW) {
         return; /* it is under way, or has an end of its own */
     }

@@ -531,7 +531,7 @@ enum step_result step_probe(struct host *host) {
         return STEP_FAILED;
     }
     if (host->unguarded && host->health_ok) {
-        return host_go(host, STEP_VERIFY);
+        return host_go(host, host->booted_anew ? STEP_VERIFY_BOOT : STEP_VERIFY);
     }
     if (!host->health_ok || (host->op_started && !host->op_done)) {
         return STEP_AGAIN; /* a renewal under way is waited for: its answer may be that it is over */
@@ -620,6 +620,9 @@ enum step_result step_verify(struct host *host) {
     host_set_string(&host->current, want);
     host_set_string(&host->profile, want);
     host->generation = target_reply_number(reply, "generation", host->generation);
+    if (host_reboot_is_due(host, reply)) {
+        return host_go(host, STEP_AWAIT_REBOOT);
+    }
     if (host->going_back) {
         host_set_end(host, HOST_ROLLED_BACK, "back on generation %lld",
                      (long long)host->generation);

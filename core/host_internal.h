@@ -22,6 +22,7 @@ enum step {
     STEP_ROOT,
     STEP_DRY_RUN,
     STEP_AWAIT_ACTIVATE,
+    STEP_AWAIT_REBOOT,
     STEP_COMMIT_NOW,
     STEP_GUARD_START,
     STEP_ACTIVATE,
@@ -30,6 +31,10 @@ enum step {
     STEP_AWAIT_COMMIT,
     STEP_COMMIT,
     STEP_VERIFY,
+    STEP_REBOOT,
+    STEP_BOOT,
+    STEP_PROBE_BOOT,
+    STEP_VERIFY_BOOT,
     STEP_AWAIT_ROLLBACK,
     STEP_ABORT,
     STEP_REVERT,
@@ -136,6 +141,12 @@ struct host {
     bool reboot_needed;
     struct error ended_error; /* host_end: ends before anything was touched, and why */
     bool ended;
+
+    /* A reboot. */
+    bool reboot_asked; /* of this try: the host has been told */
+    bool booting;      /* it is waited for, until boot_until_ms */
+    bool booted_anew;  /* and came back */
+    uint64_t boot_until_ms;
 
     /* Going there. */
     char lock_id[33];
@@ -284,6 +295,16 @@ void host_resume_init(struct host *host);
 /* In the drive of an inspection: true where STEP_ADOPT has to follow. */
 bool host_resume_is_due(struct host *host);
 enum step_result step_adopt(struct host *host);
+/* host_reboot.c */
+/* `fleet reboot`, after the look: what it shall run is what its profile says. */
+enum step_result host_begin_reboot(struct host *host);
+/* After a commit: the policy asks for a reboot, and there was none yet. */
+bool host_reboot_is_due(const struct host *host, const struct target_reply *reply);
+enum step_result step_await_reboot(struct host *host);
+enum step_result step_reboot(struct host *host);
+enum step_result step_boot(struct host *host);
+enum step_result step_probe_boot(struct host *host);
+enum step_result step_verify_boot(struct host *host);
 /* host_back.c */
 enum step_result step_await_rollback(struct host *host);
 enum step_result step_abort(struct host *host);

@@ -96,6 +96,9 @@ enum step_result step_inspect(struct host *host) {
     if (host->failed_before_count > 0) {
         host->sink.unhealthy_before(host->plan.index, host->sink.arg);
     }
+    if (host->plan.run->action == ACTION_REBOOT) {
+        return host_begin_reboot(host);
+    }
     bool choose = host->plan.run->action == ACTION_ROLLBACK && host->desired == NULL;
     return host_go(host, choose ? STEP_CHOOSE : STEP_AWAIT_BUILD);
 }
@@ -200,6 +203,9 @@ enum step_result step_look(struct host *host) {
 
 enum step_result step_await_copy(struct host *host) {
     host_health_stop(host);
+    if (host->plan.run->action == ACTION_REBOOT) {
+        return host_go(host, STEP_AWAIT_REBOOT);
+    }
     return host_granted(host, ACT_COPY) ? host_go(host, STEP_LOCK) : STEP_AGAIN;
 }
 
@@ -254,7 +260,7 @@ enum step_result step_lock(struct host *host) {
         free(line);
     }
     host->locked = true;
-    return host_go(host, STEP_COPY);
+    return host_go(host, host->plan.run->action == ACTION_REBOOT ? STEP_REBOOT : STEP_COPY);
 }
 
 /* ---- copy ---- */
