@@ -997,7 +997,7 @@ static int execute(struct run *run) {
         start_rollback(run);
     } else if (run->options->systems != NULL) {
         start_planned(run);
-    } else {
+    } else if (run->options->action != ACTION_REBOOT) {
         start_build(run);
     }
     decide(run);
