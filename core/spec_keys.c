@@ -15,11 +15,9 @@
 static bool files_know(struct known_hosts_cache *cache, const struct conn_spec *spec,
                        const char *name) {
     for (size_t i = 0; i < spec->known_hosts_count; i++) {
-        const struct known_hosts *file = known_hosts_cache_get(cache, spec->known_hosts[i]);
-        for (size_t j = 0; file != NULL && j < file->count; j++) {
-            if (known_host_matches(&file->entries[j], name)) {
-                return true;
-            }
+        const struct known_host *const *entries;
+        if (known_hosts_cache_find(cache, spec->known_hosts[i], name, &entries) > 0) {
+            return true;
         }
     }
     return false;

@@ -75,13 +75,11 @@ static void look_up(struct known_hosts_cache *cache, const struct conn_spec *spe
     struct ssh_bytes type = key_type(blob, blob_len);
     *ret = (struct findings){0};
     for (size_t f = 0; f < spec->known_hosts_count; f++) {
-        const struct known_hosts *hosts = known_hosts_cache_get(cache, spec->known_hosts[f]);
-        for (size_t i = 0; i < hosts->count; i++) {
-            const struct known_host *entry = &hosts->entries[i];
+        const struct known_host *const *entries;
+        size_t count = known_hosts_cache_find(cache, spec->known_hosts[f], name, &entries);
+        for (size_t i = 0; i < count; i++) {
+            const struct known_host *entry = entries[i];
             struct ssh_bytes known = {entry->blob, entry->blob_len};
-            if (!known_host_matches(entry, name)) {
-                continue;
-            }
             bool same = ssh_bytes_equal(known, offered);
             if (entry->mark == KNOWN_HOST_REVOKED) {
                 ret->revoked = same ? entry : ret->revoked;
@@ -101,10 +99,11 @@ static void look_up(struct known_hosts_cache *cache, const struct conn_spec *spe
 static void mark_known(struct known_hosts_cache *cache, const struct conn_spec *spec,
                        const char *name, bool known[ALGORITHMS]) {
     for (size_t f = 0; f < spec->known_hosts_count; f++) {
-        const struct known_hosts *hosts = known_hosts_cache_get(cache, spec->known_hosts[f]);
-        for (size_t i = 0; i < hosts->count; i++) {
-            const struct known_host *entry = &hosts->entries[i];
-            if (entry->mark != KNOWN_HOST_KEY || !known_host_matches(entry, name)) {
+        const struct known_host *const *entries;
+        size_t count = known_hosts_cache_find(cache, spec->known_hosts[f], name, &entries);
+        for (size_t i = 0; i < count; i++) {
+            const struct known_host *entry = entries[i];
+            if (entry->mark != KNOWN_HOST_KEY) {
                 continue;
             }
             struct ssh_bytes type = key_type(entry->blob, entry->blob_len);

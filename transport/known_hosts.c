@@ -14,7 +14,8 @@
 #include "transport/ssh_wire.h"
 
 enum {
-    FILE_BYTES_MAX = 64 * 1024 * 1024
+    FILE_BYTES_MAX = 64 * 1024 * 1024,
+    ANSWER_BUCKETS = 1024
 };
 
 static const char *skip_blank(const char *at, const char *end) {
@@ -99,6 +100,130 @@ static bool parse_line(const char *at, const char *end, struct known_host *ret) 
     return true;
 }
 
+/* ---- names ---- */
+
+/* A name that stands in a line as it is. */
+struct plain_name {
+    const char *text; /* in the entry's patterns */
+    size_t len;
+    size_t entry;
+};
+
+/* Lines of plain names, sorted by name, and the lines that must be tried: hashed and patterns. */
+struct known_hosts_index {
+    struct plain_name *names;
+    size_t name_count;
+    size_t *others;
+    size_t other_count;
+};
+
+static int compare_text(const char *a, size_t a_len, const char *b, size_t b_len) {
+    int order = memcmp(a, b, a_len < b_len ? a_len : b_len);
+    return order != 0 ? order : (a_len > b_len) - (a_len < b_len);
+}
+
+static int compare_names(const void *a, const void *b) {
+    const struct plain_name *left = a;
+    const struct plain_name *right = b;
+    int order = compare_text(left->text, left->len, right->text, right->len);
+    return order != 0 ? order : (left->entry > right->entry) - (left->entry < right->entry);
+}
+
+static void index_names(struct known_hosts_index *index, const char *patterns, size_t entry) {
+    for (const char *at = patterns; *at != '\0';) {
+        size_t len = strcspn(at, ",");
+        if ((index->name_count & (index->name_count + 1)) == 0) {
+            index->names =
+                xrealloc(index->names, (2 * index->name_count + 2) * sizeof(*index->names));
+        }
+        index->names[index->name_count++] =
+            (struct plain_name){.text = at, .len = len, .entry = entry};
+        at += len + (at[len] == ',' ? 1 : 0);
+    }
+}
+
+static struct known_hosts_index *index_new(const struct known_hosts *hosts) {
+    struct known_hosts_index *index = xcalloc(1, sizeof(*index));
+    index->others = xcalloc(hosts->count + 1, sizeof(*index->others));
+    for (size_t i = 0; i < hosts->count; i++) {
+        const char *patterns = hosts->entries[i].patterns;
+        if (patterns[0] == '|' || strpbrk(patterns, "*?!") != NULL) {
+            index->others[index->other_count++] = i;
+        } else {
+            index_names(index, patterns, i);
+        }
+    }
+    if (index->name_count > 0) {
+        qsort(index->names, index->name_count, sizeof(*index->names), compare_names);
+    }
+    return index;
+}
+
+/* The first of the sorted names that is not below `name`. */
+static size_t lower_bound(const struct known_hosts_index *index, const char *name, size_t len) {
+    size_t low = 0;
+    size_t high = index->name_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        const struct plain_name *at = &index->names[middle];
+        if (compare_text(at->text, at->len, name, len) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static int compare_entries(const void *a, const void *b) {
+    const struct known_host *left = *(const struct known_host *const *)a;
+    const struct known_host *right = *(const struct known_host *const *)b;
+    return (left > right) - (left < right);
+}
+
+/* A growing list of entries. */
+struct found {
+    const struct known_host **entries;
+    size_t count;
+};
+
+static void found_add(struct found *found, const struct known_host *entry) {
+    if (found->count > 0 && found->entries[found->count - 1] == entry) {
+        return; /* a line that has the name twice */
+    }
+    if ((found->count & (found->count + 1)) == 0) {
+        found->entries = xrealloc(found->entries, (2 * found->count + 2) * sizeof(*found->entries));
+    }
+    found->entries[found->count++] = entry;
+}
+
+size_t known_hosts_find(const struct known_hosts *hosts, const char *name,
+                        const struct known_host ***ret_entries) {
+    const struct known_hosts_index *index = hosts->index;
+    size_t len = strlen(name);
+    struct found found = {0};
+    for (size_t i = lower_bound(index, name, len); i < index->name_count; i++) {
+        const struct plain_name *at = &index->names[i];
+        if (compare_text(at->text, at->len, name, len) != 0) {
+            break;
+        }
+        found_add(&found, &hosts->entries[at->entry]);
+    }
+    for (size_t i = 0; i < index->other_count; i++) {
+        const struct known_host *entry = &hosts->entries[index->others[i]];
+        if (known_host_matches(entry, name)) {
+            found_add(&found, entry);
+        }
+    }
+    if (found.count > 1) {
+        qsort(found.entries, found.count, sizeof(*found.entries), compare_entries);
+    }
+    *ret_entries = found.entries;
+    return found.count;
+}
+
+/* ---- files ---- */
+
 struct known_hosts *known_hosts_parse(const char *path, const char *text, size_t len) {
     struct known_hosts *hosts = xcalloc(1, sizeof(*hosts));
     hosts->path = xstrdup(path);
@@ -118,6 +243,7 @@ struct known_hosts *known_hosts_parse(const char *path, const char *text, size_t
         }
         at = newline != NULL ? newline + 1 : end;
     }
+    hosts->index = index_new(hosts);
     return hosts;
 }
 
@@ -129,6 +255,9 @@ void known_hosts_free(struct known_hosts *hosts) {
         free(hosts->entries[i].patterns);
         free(hosts->entries[i].blob);
     }
+    free(hosts->index->names);
+    free(hosts->index->others);
+    free(hosts->index);
     free(hosts->entries);
     free(hosts->path);
     free(hosts);
@@ -211,11 +340,20 @@ char *known_hosts_name(const char *host, uint16_t port) {
     return name;
 }
 
+/* What known_hosts_find has said of a name. */
+struct answer {
+    struct answer *next;
+    char *name;
+    const struct known_host **entries;
+    size_t count;
+};
+
 struct cached_file {
     struct cached_file *next;
     struct known_hosts *hosts;
     struct stat stat;
     bool missing;
+    struct answer *answers[ANSWER_BUCKETS];
 };
 
 struct known_hosts_cache {
@@ -226,10 +364,23 @@ struct known_hosts_cache *known_hosts_cache_new(void) {
     return xcalloc(1, sizeof(struct known_hosts_cache));
 }
 
+static void forget_answers(struct cached_file *file) {
+    for (size_t i = 0; i < ANSWER_BUCKETS; i++) {
+        while (file->answers[i] != NULL) {
+            struct answer *answer = file->answers[i];
+            file->answers[i] = answer->next;
+            free(answer->name);
+            free(answer->entries);
+            free(answer);
+        }
+    }
+}
+
 void known_hosts_cache_free(struct known_hosts_cache *cache) {
     while (cache->files != NULL) {
         struct cached_file *file = cache->files;
         cache->files = file->next;
+        forget_answers(file);
         known_hosts_free(file->hosts);
         free(file);
     }
@@ -264,7 +415,7 @@ static bool unchanged(const struct cached_file *file, bool missing, const struct
            was->st_mtim.tv_nsec == now->st_mtim.tv_nsec;
 }
 
-const struct known_hosts *known_hosts_cache_get(struct known_hosts_cache *cache, const char *path) {
+static struct cached_file *get_file(struct known_hosts_cache *cache, const char *path) {
     struct stat now = {0};
     bool missing = stat(path, &now) != 0;
     struct cached_file *file = cache->files;
@@ -272,16 +423,49 @@ const struct known_hosts *known_hosts_cache_get(struct known_hosts_cache *cache,
         file = file->next;
     }
     if (file != NULL && unchanged(file, missing, &now)) {
-        return file->hosts;
+        return file;
     }
     if (file == NULL) {
         file = xcalloc(1, sizeof(*file));
         file->next = cache->files;
         cache->files = file;
     }
+    forget_answers(file);
     known_hosts_free(file->hosts);
     file->hosts = read_file(path);
     file->stat = now;
     file->missing = missing;
-    return file->hosts;
+    return file;
+}
+
+const struct known_hosts *known_hosts_cache_get(struct known_hosts_cache *cache, const char *path) {
+    return get_file(cache, path)->hosts;
+}
+
+/* FNV-1a. */
+static size_t bucket_of(const char *name) {
+    uint64_t hash = 14695981039346656037u;
+    for (const char *c = name; *c != '\0'; c++) {
+        hash = (hash ^ (unsigned char)*c) * 1099511628211u;
+    }
+    return hash % ANSWER_BUCKETS;
+}
+
+size_t known_hosts_cache_find(struct known_hosts_cache *cache, const char *path, const char *name,
+                              const struct known_host *const **ret_entries) {
+    struct cached_file *file = get_file(cache, path);
+    struct answer **bucket = &file->answers[bucket_of(name)];
+    struct answer *answer = *bucket;
+    while (answer != NULL && strcmp(answer->name, name) != 0) {
+        answer = answer->next;
+    }
+    if (answer == NULL) {
+        answer = xcalloc(1, sizeof(*answer));
+        answer->name = xstrdup(name);
+        answer->count = known_hosts_find(file->hosts, name, &answer->entries);
+        answer->next = *bucket;
+        *bucket = answer;
+    }
+    *ret_entries = answer->entries;
+    return answer->count;
 }

@@ -28,10 +28,12 @@ struct known_host {
     size_t blob_len;
 };
 
+struct known_hosts_index;
 struct known_hosts {
     char *path;
     struct known_host *entries;
     size_t count;
+    struct known_hosts_index *index; /* for known_hosts_find */
 };
 
 /* Parses a file's bytes. Never fails: an unreadable file is an empty one. */
@@ -39,6 +41,11 @@ struct known_hosts *known_hosts_parse(const char *path, const char *text, size_t
 void known_hosts_free(struct known_hosts *hosts);
 /* Does the line speak of `name` ("db1", "10.0.0.1", "[10.0.0.1]:2222", in lower case)? */
 bool known_host_matches(const struct known_host *entry, const char *name);
+/* The entries that speak of `name`, in the file's order: the same that known_host_matches finds,
+ * without looking at each line that names other hosts. Returns their number; the array is the
+ * caller's to free, NULL where there are none. */
+size_t known_hosts_find(const struct known_hosts *hosts, const char *name,
+                        const struct known_host ***ret_entries);
 
 /* As known_hosts writes an address: lower case, "[host]:port" unless the port is 22. Caller
  * frees. */
@@ -49,5 +56,9 @@ struct known_hosts_cache *known_hosts_cache_new(void);
 void known_hosts_cache_free(struct known_hosts_cache *cache);
 /* Valid until the next call of this function for the same path. */
 const struct known_hosts *known_hosts_cache_get(struct known_hosts_cache *cache, const char *path);
+/* As known_hosts_find, and remembered while the file stays as it is: a hashed name costs an HMAC a
+ * line. The array is the cache's; valid as long as what known_hosts_cache_get returns. */
+size_t known_hosts_cache_find(struct known_hosts_cache *cache, const char *path, const char *name,
+                              const struct known_host *const **ret_entries);
 
 #endif

@@ -225,3 +225,49 @@ Test(known_hosts, appends_accepted_offers) {
     expect("db1", 22, ED25519_A, "");
     free(offers[0].line);
 }
+
+/* Every line is tried by itself, and looked up through the index. */
+static void expect_same_findings(const struct known_hosts *hosts, const char *name) {
+    const struct known_host **entries = NULL;
+    size_t count = known_hosts_find(hosts, name, &entries);
+    size_t next = 0;
+    for (size_t i = 0; i < hosts->count; i++) {
+        if (known_host_matches(&hosts->entries[i], name)) {
+            cr_assert_lt(next, count, "line %u is not found for %s", hosts->entries[i].line, name);
+            cr_expect_eq(entries[next], &hosts->entries[i], "%s", name);
+            next++;
+        }
+    }
+    cr_expect_eq(next, count, "%s finds too much", name);
+    free(entries);
+}
+
+Test(known_hosts, a_name_is_found_in_the_same_lines_through_the_index) {
+    static const char text[] =
+        "db1,10.0.0.1 ssh-ed25519 " ED25519_A "\n"
+        "*.example.org,!bad.example.org ssh-ed25519 " ED25519_A "\n"
+        "db10,db1,db1 ssh-ed25519 " ED25519_B "\n" HASHED_DB1 " ssh-ed25519 " ED25519_A "\n"
+        "@revoked db1 ssh-ed25519 " ED25519_B "\n"
+        "[db1]:2222,d?1 ssh-ed25519 " ED25519_A "\n";
+    static const char *const names[] = {
+        "db1",          "db10", "db", "10.0.0.1", "[db1]:2222", "a.example.org", "bad.example.org",
+        "10.0.0.1,db1", ""};
+    struct known_hosts *hosts = known_hosts_parse("known_hosts", text, strlen(text));
+    cr_assert_eq(hosts->count, 6);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        expect_same_findings(hosts, names[i]);
+    }
+    known_hosts_free(hosts);
+}
+
+Test(known_hosts, an_answer_that_is_remembered_ends_with_the_file) {
+    const struct known_host *const *entries = NULL;
+    write_file("db1 ssh-ed25519 " ED25519_A "\n");
+    cr_expect_eq(known_hosts_cache_find(cache, path, "db1", &entries), 1);
+    cr_expect_eq(known_hosts_cache_find(cache, path, "db1", &entries), 1);
+    cr_expect_eq(entries[0]->line, 1);
+    write_file("# moved\ndb2 ssh-ed25519 " ED25519_A "\ndb1 ssh-ed25519 " ED25519_B "\n");
+    cr_expect_eq(known_hosts_cache_find(cache, path, "db1", &entries), 1);
+    cr_expect_eq(entries[0]->line, 3);
+    cr_expect_eq(known_hosts_cache_find(cache, path, "db3", &entries), 0);
+}
