@@ -104,7 +104,8 @@ void host_begin(struct host *host);
 void host_poke(struct host *host);
 /* What it shall run; copied. `generation` for a rollback, else 0. */
 void host_desired(struct host *host, const char *path, const struct host_source *source);
-/* Its build failed (or it ends for another reason before anything was touched): ends in `state`. */
+/* Its build failed (or it ends for another reason before anything was touched): ends in `state`. One
+ * that waits for its commit goes back instead. */
 void host_end(struct host *host, enum host_state state, const struct error *error);
 void host_grant(struct host *host, enum act act);
 void host_leave(struct host *host);

@@ -30,6 +30,7 @@ struct journal {
     char *path;
     char *run_id;
     off_t size; /* up to the last whole line */
+    bool begun; /* the file is there, ours, and has room */
     bool sync_failed;
     struct buf line; /* reused */
 };
@@ -38,10 +39,17 @@ static int fail(const struct journal *journal, int errnum, struct error *error) 
     const char *remedy = errnum == ENOSPC || errnum == EDQUOT
                              ? "free space there"
                              : "see to the disk or the folder's permissions";
-    error_errno(error, errnum,
-                "the run's journal %s can't be written (no host is given anything more to do; %s, "
-                "then: fleet resume %s)",
-                journal->path, remedy, journal->run_id);
+    if (journal->begun) {
+        error_errno(error, errnum,
+                    "the run's journal %s can't be written (no host is given anything more to do; "
+                    "%s, then: fleet resume %s)",
+                    journal->path, remedy, journal->run_id);
+    } else {
+        error_errno(error, errnum,
+                    "the run's journal %s can't be written (nothing was started; %s, or name "
+                    "another folder with --state-dir DIR)",
+                    journal->path, remedy);
+    }
     if (errnum == ENOSPC || errnum == EDQUOT) {
         error->code = FLEET_ERR_SYSTEM;
         memcpy(error->reason, "disk-full", sizeof("disk-full"));
@@ -110,10 +118,14 @@ int journal_create(const char *state_dir, const char *run_id, struct journal **r
     }
     if ((err = hold(journal, error)) != 0 || (err = reserve(journal, error)) != 0 ||
         (err = journal_dir_sync(journal->dir, error)) != 0) {
-        goto fail_close;
+        goto fail_remove;
     }
+    journal->begun = true;
     *ret = journal;
     return 0;
+fail_remove: /* a run that never began is none that `history` should list */
+    unlink(journal->path);
+    rmdir(journal->dir);
 fail_close:
     journal_close(journal);
     return err;
@@ -158,6 +170,7 @@ int journal_reopen(const char *state_dir, const char *run_id, struct journal **r
         (err = reserve(journal, error)) != 0) {
         goto fail_close;
     }
+    journal->begun = true;
     *ret = journal;
     return 0;
 fail_close:

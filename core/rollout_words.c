@@ -142,7 +142,7 @@ static const char *stop_words(const char *reason) {
             return known[i].words;
         }
     }
-    return "it stops, as asked";
+    return "it stops: no more hosts are started";
 }
 
 static void add_bake(const struct rollout *rollout, uint64_t now_ms, struct buf *out) {

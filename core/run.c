@@ -82,12 +82,15 @@ static uint64_t now_ms(void) {
 
 /* ---- events ---- */
 
+static void on_tick(uv_timer_t *timer);
+
 static void fail_run(struct run *run, const struct error *error) {
     if (run->failure.code != 0) {
         return;
     }
     run->failure = *error;
     rollout_control(run->rollout, ROLLOUT_CONTROL_DRAIN, SIZE_MAX, now_ms());
+    uv_timer_start(&run->tick, on_tick, 0, 0); /* an event may come between two decisions */
 }
 
 /* Takes the event: numbers it, writes it, folds it in, shows it, frees it. */
@@ -318,6 +321,27 @@ static bool needs_sync(enum rollout_decision_kind kind) {
     return kind == ROLLOUT_GRANT || kind == ROLLOUT_TAKE_BACK;
 }
 
+/* What is not on disk is not done. The way back of a host under its guard is no exception: the
+ * guard takes it anyway, with or without us. */
+static bool is_refused(const struct run *run, const struct rollout_decision *decision) {
+    bool back = decision->kind == ROLLOUT_GRANT && decision->act == ACT_ROLLBACK;
+    return run->failure.code != 0 && needs_sync(decision->kind) && !back;
+}
+
+/* The host that waits for the refused decision gets an answer all the same: untouched, or back. A
+ * healthy one that should go back for the others' sake can't be answered, so the run ends. */
+static void refuse(struct run *run, const struct rollout_decision *decision) {
+    struct lane *lane = run->hosts[decision->host].lane;
+    struct error error = ERROR_INIT;
+    if (decision->kind == ROLLOUT_TAKE_BACK) {
+        end_run(run);
+    } else if (lane != NULL) {
+        error_set(&error, FLEET_ERR_CANCELLED, "stopped", "%s: the run's journal can't be written",
+                  decision->act == ACT_COMMIT ? "proven, but not committed" : "untouched");
+        lane_end(lane, decision->host, HOST_SKIPPED, &error);
+    }
+}
+
 /* Nobody can promote a paused run where no person is there: it lets go, its hosts stay where they
  * are, and `fleet promote` goes on from there. */
 static bool leaves_at(const struct run *run, const struct rollout_decision *decision) {
@@ -325,13 +349,14 @@ static bool leaves_at(const struct run *run, const struct rollout_decision *deci
            decision->reason != NULL && strcmp(decision->reason, "promote") == 0;
 }
 
-static void drain_decisions(struct run *run) {
+/* One batch of decisions; false when there was none. */
+static bool drain_decisions(struct run *run) {
     struct posting *first = NULL;
     struct posting **last = &first;
     struct rollout_decision decision;
     bool sync = false;
     if (run->draining) {
-        return;
+        return false;
     }
     run->draining = true;
     while (rollout_next(run->rollout, &decision)) {
@@ -341,6 +366,7 @@ static void drain_decisions(struct run *run) {
         last = &posting->next;
         sync = sync || needs_sync(decision.kind);
     }
+    bool any = first != NULL;
     /* The last granted event's write syncs all before it. */
     struct posting *final = NULL;
     for (struct posting *posting = first; posting != NULL; posting = posting->next) {
@@ -358,12 +384,15 @@ static void drain_decisions(struct run *run) {
         if (leaves_at(run, &posting->decision)) {
             end_run(run);
         }
-        if (run->failure.code == 0 || !needs_sync(posting->decision.kind)) {
+        if (is_refused(run, &posting->decision)) {
+            refuse(run, &posting->decision);
+        } else {
             carry_out(run, &posting->decision);
         }
         free(posting);
     }
     run->draining = false;
+    return any;
 }
 
 /* After every input: decisions, until there are none. */
@@ -371,7 +400,8 @@ static void decide(struct run *run) {
     if (run->ended) {
         return;
     }
-    drain_decisions(run);
+    while (drain_decisions(run)) { /* what is published may lead to further ones */
+    }
     schedule_tick(run);
 }
 
@@ -986,6 +1016,10 @@ static int execute(struct run *run) {
         replay(run);
     } else {
         publish_start(run);
+    }
+    if (run->failure.code != 0) {
+        close_loop(run);
+        return 1;
     }
     start_hosts(run);
     rollout_start(run->rollout, now_ms());

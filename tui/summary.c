@@ -223,7 +223,7 @@ static void write_skipped(const struct view *view, struct buf *out) {
     } groups[] = {
         {"offline", "skipped, not reached (optional)"},
         {"budget", "skipped, untouched, because the run stopped"},
-        {"stopped", "skipped, untouched, as asked"},
+        {"stopped", "skipped, untouched: the run was stopped"},
         {"last-healthy", "skipped: the last healthy one of its group"},
     };
     for (size_t i = 0; i < ARRAY_LEN(groups); i++) {
