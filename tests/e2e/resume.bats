@@ -21,7 +21,7 @@ teardown() {
 
 resume() { fleet resume --no-input --json "$@"; }
 
-run_of() { basename "$(ls -d "$T"/state/runs/* | tail -n 1)"; }
+run_of() { basename "$(ls -d "$T"/state/runs/* 2>/dev/null | tail -n 1)"; } # the latest
 
 journal() { cat "$T/state/runs/$(run_of)/journal.jsonl"; }
 
@@ -228,11 +228,13 @@ assert_seq_goes_on() { journal >"$events.all"; "$support/read_events.py" check "
 
 @test "promote: a run that waits at a terminal is released from another one" {
     fresh good h1 h2
+    local last
+    last=$(run_of)
     env -u CI script -qec "$FLEET -i $inventory --state-dir $T/state update --yes --plain \
         --waves 1,100% --policy promote='\"manual\"'" "$text" >"$events" 2>&1 </dev/null 3>&- &
     operator=$!
     end=$((SECONDS + 40))
-    until journal 2>/dev/null | grep -q '"type":"pause"'; do
+    until [ "$(run_of)" != "$last" ] && journal | grep -q '"type":"pause"'; do
         [ $SECONDS -lt $end ]
         sleep 0.1
     done
