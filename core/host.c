@@ -367,15 +367,19 @@ static void on_lease_reply(int err, const struct target_reply *reply, const stru
     }
 }
 
-static void on_lease(uv_timer_t *timer) {
-    struct host *host = timer->data;
+void host_renew_lock(struct host *host) {
     if (!host->locked || host->renewing || host->link.state != LINK_UP ||
         host->link.shell == NULL) {
         return;
     }
     host->renewing = true;
     struct target_lock lock = host_target_lock(host);
+    lock.renew = true;
     target_lock_take(host->link.shell, &lock, on_lease_reply, host);
+}
+
+static void on_lease(uv_timer_t *timer) {
+    host_renew_lock(timer->data);
 }
 
 /* ---- moving ---- */

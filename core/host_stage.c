@@ -319,6 +319,9 @@ static enum step_result begin_copy(struct host *host, struct copier *copier) {
                                    .substitute =
                                        host->plan.inv->copy.substitute == INV_SUBSTITUTE_YES,
                                    .max_rate = host->plan.inv->copy.max_rate};
+    if (host->connects > 1) {
+        host_renew_lock(host); /* this ends the lost connection there, whose import holds locks */
+    }
     host->copy = copy_start(copier, host->link.conn, host->desired, &options, &copy_handlers, host);
     free(command);
     return STEP_AGAIN;

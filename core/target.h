@@ -75,9 +75,10 @@ struct target_lock {
     const char *run;
     const char *who; /* user@machine pid, cleaned */
     uint64_t lease_ms;
+    bool renew; /* only where the id is still ours; else lock says "lost" */
 };
-/* Takes, or renews where the id is ours. Keys: lock ("ok" | "held"), and where held the holder's
- * lock_* keys. A lapsed lease is taken over (lock_lapsed: the old holder); one with a live guard of another run never (lock_guard yes). Another
+/* Takes, or renews where the id is ours, and then ends the connection over which it was taken, if
+ * that was another one. Keys: lock ("ok" | "held" | "lost"), and where held the holder's lock_* keys. A lapsed lease is taken over (lock_lapsed: the old holder); one with a live guard of another run never (lock_guard yes). Another
  * id of the same run is taken over at once. */
 void target_lock_take(struct shell *shell, const struct target_lock *lock, target_done done,
                       void *arg);

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Who holds this host. Part of the scripts that read or change it.
 #
-# $RUN/lock holds "key value" lines: id, run, who, since (RFC 3339), boot, until (ms of uptime).
+# $RUN/lock holds "key value" lines: id, run, who, since (RFC 3339), boot, until (ms of uptime),
+# sshd (which process serves the holder's connection).
 # Every look and every change happens under flock on $RUN/lock.flock, which is never removed
 # (read, remove, mkdir let two operators hold). The file is made with room, as /run may fill up.
 
@@ -19,7 +20,7 @@ lock_leave() {
 
 # Sets lock_id ("" when free), lock_run, lock_who, lock_since, lock_left_ms (negative: lapsed).
 lock_load() {
-    lock_id='' lock_run='' lock_who='' lock_since='' lock_boot='' lock_until=0
+    lock_id='' lock_run='' lock_who='' lock_since='' lock_boot='' lock_until=0 lock_sshd=''
     if [ -s "$RUN/lock" ]; then
         while read -r key value; do
             case $key in
@@ -29,6 +30,7 @@ lock_load() {
             since) lock_since=$value ;;
             boot) lock_boot=$value ;;
             until) lock_until=$value ;;
+            sshd) lock_sshd=$value ;;
             esac
         done <"$RUN/lock"
     fi
@@ -57,9 +59,36 @@ lock_say() {
 lock_write() { # id, run, who, since, lease ms
     tick
     read_boot_id
-    text=$(printf 'id %s\nrun %s\nwho %s\nsince %s\nboot %s\nuntil %s\n' \
-        "$1" "$2" "$3" "$4" "$boot_id" $((now_ms + $5)))
+    find_sshd
+    text=$(printf 'id %s\nrun %s\nwho %s\nsince %s\nboot %s\nuntil %s\nsshd %s\n' \
+        "$1" "$2" "$3" "$4" "$boot_id" $((now_ms + $5)) "$sshd")
     printf '%-1023s\n' "$text" 1<>"$RUN/lock" || fail "$RUN/lock can't be written: is /run full?"
+}
+
+# Sets sshd: "PID STARTED" of the sshd that serves this connection, "" where none does.
+find_sshd() {
+    sshd=''
+    above=$$
+    while [ "${above:-0}" -gt 1 ] && read -r name <"/proc/$above/comm"; do
+        case $name in
+        sshd*)
+            process_started "$above" && sshd="$above $started"
+            return
+            ;;
+        esac
+        read -r line <"/proc/$above/stat" || return
+        line=${line##*) ? }
+        above=${line%% *}
+    done 2>/dev/null
+}
+
+# Ends the connection over which this holder came before. Its sshd may not know yet that it is lost,
+# and what it runs keeps Nix's locks, so that a copy over the new one would wait.
+end_former_sshd() {
+    find_sshd
+    [ -n "$lock_sshd" ] && [ "$lock_boot" = "$boot_id" ] && [ "$lock_sshd" != "$sshd" ] || return 0
+    process_started "${lock_sshd%% *}" && [ "$started" = "${lock_sshd##* }" ] || return 0
+    kill "${lock_sshd%% *}" 2>/dev/null || return 0
 }
 
 # True if `id` holds the host. A lease that lapsed still holds as long as nobody else took it.

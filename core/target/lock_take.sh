@@ -1,12 +1,19 @@
 #!/bin/sh
-# Takes the host's lock, or renews it. Arguments: LOCK_ID, LOCK_RUN, LOCK_WHO, LEASE_MS.
+# Takes the host's lock, or renews it. Arguments: LOCK_ID, LOCK_RUN, LOCK_WHO, LEASE_MS,
+# RENEW (yes: only what is held by that id; lost is lost, whoever has it now).
 
 lock_take() {
     lock_enter
     lock_load
     if [ "$lock_id" = "$LOCK_ID" ]; then
+        end_former_sshd
         lock_write "$LOCK_ID" "$LOCK_RUN" "$LOCK_WHO" "$lock_since" "$LEASE_MS"
         say lock ok
+        return
+    fi
+    if [ "$RENEW" = yes ]; then
+        say lock lost
+        [ -z "$lock_id" ] || lock_say
         return
     fi
     if [ "$lock_run" != "$LOCK_RUN" ] && other_guard; then

@@ -231,6 +231,11 @@ static int inspect(struct machine *machine, const struct script_vars *vars, stru
 
 static int lock_take(struct machine *machine, const struct script_vars *vars, struct buf *out) {
     const char *run = script_var(vars, "LOCK_RUN");
+    bool mine = strcmp(machine->lock_id, script_var(vars, "LOCK_ID")) == 0;
+    if (!mine && strcmp(script_var(vars, "RENEW"), "yes") == 0) {
+        say(out, "lock", "lost");
+        return 0;
+    }
     if (machine->lock_id[0] != '\0' && strcmp(machine->lock_id, script_var(vars, "LOCK_ID")) != 0 &&
         strcmp(machine->lock_run, run) != 0) {
         say(out, "lock", "held");
