@@ -136,6 +136,17 @@ const struct command commands[] = {
         .run = cmd_gc,
     },
     {
+        .name = "secrets",
+        .summary = "push the inventory's secrets, or check what the hosts have",
+        .usage = "push|check [SELECTOR...]",
+        .description =
+            "push writes what is missing or differs, in one step and with its owner, group and "
+            "mode, under the host's lock, and restarts the units that the inventory names beside "
+            "what was written. check changes nothing: exit code 3 if anything is missing or stale.",
+        .words = WORDS_SELECTORS,
+        .run = cmd_secrets,
+    },
+    {
         .name = "exec",
         .summary = "run a command on the selected hosts",
         .usage = "[SELECTOR...] -- COMMAND [ARG...]",
@@ -242,8 +253,6 @@ const struct command commands[] = {
 const size_t command_count = ARRAY_LEN(commands);
 
 /* Named by the contract, not in this version. */
-static const char *const later_commands[] = {"secrets"};
-
 static const struct {
     const char *command;
     const char *option;
@@ -268,15 +277,6 @@ const char *command_nearest(const char *name) {
         names[i] = commands[i].name;
     }
     return text_nearest(name, names, ARRAY_LEN(names));
-}
-
-bool command_is_later(const char *name) {
-    for (size_t i = 0; i < ARRAY_LEN(later_commands); i++) {
-        if (strcmp(later_commands[i], name) == 0) {
-            return true;
-        }
-    }
-    return false;
 }
 
 bool command_has_option(const struct command *command, enum option_id id) {

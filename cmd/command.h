@@ -52,8 +52,6 @@ extern const size_t command_count;
 const struct command *command_find(const char *name);
 /* The command whose name is nearest, or NULL when none is near. */
 const char *command_nearest(const char *name);
-/* True for commands that the contract names and this version does not have. */
-bool command_is_later(const char *name);
 bool command_has_option(const struct command *command, enum option_id id);
 /* For an option that the contract names and this version does not have: what to do meanwhile, or
  * "". NULL for any other. `command` may be NULL. */
@@ -74,6 +72,7 @@ int cmd_promote(const struct args *args);
 int cmd_resume(const struct args *args);
 int cmd_reboot(const struct args *args);
 int cmd_rollback(const struct args *args);
+int cmd_secrets(const struct args *args);
 int cmd_show(const struct args *args);
 int cmd_ssh(const struct args *args);
 int cmd_status(const struct args *args);

@@ -319,11 +319,6 @@ static int read_command(struct args *args, const char *word, struct error *error
         return 0;
     }
     AUTO_FREE char *shown = text_cleaned(word, strlen(word));
-    if (command_is_later(word)) {
-        return error_set(
-            error, FLEET_ERR_USAGE, "not-yet",
-            "fleet %s is not in this version of fleet yet; `fleet --help` lists what is", shown);
-    }
     const char *nearest = command_nearest(word);
     if (nearest != NULL) {
         return error_set(error, FLEET_ERR_USAGE, "usage",

@@ -86,14 +86,6 @@ with_dead() {
     done
 }
 
-@test "commands to come say so" {
-    for command in secrets; do
-        run "$FLEET" "$command"
-        [ "$status" = 2 ]
-        [[ $output == *"not in this version"* ]]
-    done
-}
-
 @test "list prints a table and JSON" {
     run --separate-stderr "$FLEET" -i "$GOLDEN/fleet.json" list
     [ "$status" = 0 ]
