@@ -22,14 +22,14 @@ struct conn_address {
 /* Everything about one end point. Plain data, immutable and shared between threads; the strings
  * outlive every connection made from it. */
 struct conn_spec {
-    const char *name;  /* the host's name in messages */
-    bool local;        /* processes of this machine instead of SSH; the rest is then unused */
+    const char *name; /* the host's name in messages */
+    bool local;       /* processes of this machine instead of SSH; the rest is then unused */
     const struct conn_address *addresses; /* tried in order */
     size_t address_count;
     const char *user;
     const char *const *identity_files;
     size_t identity_count;
-    bool identities_only; /* offer only agent keys that identity_files name */
+    bool identities_only;           /* offer only agent keys that identity_files name */
     const char *const *known_hosts; /* files; the first is the one accept-new writes to */
     size_t known_hosts_count;
     const char *const *host_keys; /* "ssh-ed25519 AAAA..."; if any, known_hosts isn't read */

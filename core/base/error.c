@@ -52,8 +52,7 @@ int error_wrap(struct error *error, const char *format, ...) {
     vsnprintf(context, sizeof(context), format, args);
     va_end(args);
     memcpy(message, error->message, sizeof(message));
-    int length =
-        snprintf(error->message, sizeof(error->message), "%.400s: %s", context, message);
+    int length = snprintf(error->message, sizeof(error->message), "%.400s: %s", context, message);
     if (length >= (int)sizeof(error->message)) {
         mark_cut(error->message, sizeof(error->message));
     }

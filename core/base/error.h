@@ -11,9 +11,9 @@
 
 enum fleet_err {
     FLEET_OK = 0,
-    FLEET_ERR_USAGE = -1,       /* the command line or the inventory is wrong */
-    FLEET_ERR_SYSTEM = -2,      /* the operator's own machine failed: disk, memory, a missing tool */
-    FLEET_ERR_UNREACHABLE = -3, /* no authenticated session: refused, no route, no key accepted ... */
+    FLEET_ERR_USAGE = -1,  /* the command line or the inventory is wrong */
+    FLEET_ERR_SYSTEM = -2, /* the operator's own machine failed: disk, memory, a missing tool */
+    FLEET_ERR_UNREACHABLE = -3, /* no authenticated session: refused, no route, no key taken */
     FLEET_ERR_TIMEOUT = -4,     /* a deadline passed */
     FLEET_ERR_LOST = -5,        /* an authenticated connection broke */
     FLEET_ERR_PROTOCOL = -6,    /* the other side said what the protocol does not allow */
@@ -36,7 +36,8 @@ struct error {
     char message[ERROR_MESSAGE_MAX];
 };
 
-#define ERROR_INIT {0}
+#define ERROR_INIT                                                                                 \
+    { 0 }
 
 /* Records an error and returns `code`, so that `return error_set(...)` reads well. `error` may be
  * NULL. Text that doesn't fit is cut at a character's boundary and ends in "...". Untrusted bytes

@@ -27,6 +27,6 @@ void auto_close(const int *fd);
 #define AUTO_CLOSE __attribute__((cleanup(auto_close)))
 
 #define ARRAY_LEN(a)                    (sizeof(a) / sizeof((a)[0]))
-#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #endif
