@@ -18,8 +18,8 @@
 #include "core/build.h"
 #include "core/journal.h"
 
-#define SIGNAL_BASE       128
-#define TICK_MS           1000
+#define SIGNAL_BASE 128
+#define TICK_MS     1000
 
 struct build_run {
     struct context *context;

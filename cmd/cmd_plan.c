@@ -19,9 +19,9 @@
 #include "core/plan_ask.h"
 #include "core/plan_closure.h"
 
-#define ASK_TIMEOUT_MS    240000u
-#define SIGNAL_BASE       128
-#define PERCENT           100u
+#define ASK_TIMEOUT_MS 240000u
+#define SIGNAL_BASE    128
+#define PERCENT        100u
 
 struct planning {
     struct context *context;

@@ -34,12 +34,12 @@ struct host_run {
 
 /* What the journal of a resumed run says of a host whose change had begun. */
 struct host_resume {
-    bool ask;           /* it had begun; else nothing here is set */
-    bool back;          /* it was to go back: a way back that has begun on a verdict stays one */
-    bool taken_back;    /* it was healthy, and goes back for the others' sake */
-    const char *nonce;  /* of its activation */
+    bool ask;          /* it had begun; else nothing here is set */
+    bool back;         /* it was to go back: a way back that has begun on a verdict stays one */
+    bool taken_back;   /* it was healthy, and goes back for the others' sake */
+    const char *nonce; /* of its activation */
     const char *desired;
-    const char *old;    /* what it ran before, or NULL: not known */
+    const char *old; /* what it ran before, or NULL: not known */
     int64_t old_generation;
     const char *reason, *verdict; /* why it goes back, or NULL */
 };

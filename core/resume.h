@@ -20,10 +20,10 @@ enum resume_how {
 
 struct resume_host {
     enum resume_how how;
-    enum host_state state; /* as recorded */
-    char *reason;          /* of that state, or NULL */
-    bool touched;          /* its change was granted once */
-    char *path;            /* what it is to run, or NULL: not known */
+    enum host_state state;  /* as recorded */
+    char *reason;           /* of that state, or NULL */
+    bool touched;           /* its change was granted once */
+    char *path;             /* what it is to run, or NULL: not known */
     struct host_resume ask; /* where `touched`: for its pipeline; the strings are owned here */
 };
 

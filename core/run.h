@@ -42,8 +42,8 @@ struct run_options {
     const char *rev;
     bool dirty;
     uint64_t lock_timeout_ms;
-    const char *policy_json; /* overrides as recorded in run_start, "{}" */
-    const char *out_link;    /* `build --out-link` */
+    const char *policy_json;          /* overrides as recorded in run_start, "{}" */
+    const char *out_link;             /* `build --out-link` */
     const struct run_system *systems; /* one a host: `update --plan`; NULL: they are built */
     /* `fleet rollback`: */
     int64_t to_generation; /* 0: the previous one */
