@@ -56,7 +56,7 @@ inventory() {
 # are kept in $events and $text, the exit code in `status`.
 fleet() {
     status=0
-    timeout -k 15 75 "$FLEET" -i "$inventory" --state-dir "$T/state" "$@" \
+    timeout -k 15 ${PATIENCE:-75} "$FLEET" -i "$inventory" --state-dir "$T/state" "$@" \
         >"$events" 2>"$text" </dev/null 3>&- || status=$?
 }
 
