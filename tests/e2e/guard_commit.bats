@@ -126,7 +126,8 @@ teardown() { end_guard; }
     v1=$(send_system "$I" good v1)
     guard_start "$I" "$v1"
     await_state "$I" 'active *' 30
-    on_host <<<'flock /run/nixos/switch-to-configuration.lock sleep 4 >/dev/null 2>&1 &'
+    on_host <<<'flock /run/nixos/switch-to-configuration.lock sh -c "touch /run/held; sleep 10" >/dev/null 2>&1 &
+until [ -e /run/held ]; do sleep 0.05; done'
     [ "$(inspect "$I" | value switch_lock)" = yes ]
     guard_request "$I" abort
     await_end "$I" 30

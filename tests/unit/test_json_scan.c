@@ -55,8 +55,8 @@ Test(json_scan, notes_positions_in_document_order) {
     struct json_positions positions = {0};
     struct json_fault fault;
     char *blanked;
-    cr_assert_eq(
-        scan("{\"a\": [1, {\"b\": true}], /**/ \"c\": null}", 40, &blanked, &positions, &fault), 0);
+    static const char text[] = "{\"a\": [1, {\"b\": true}], /**/ \"c\": null}";
+    cr_assert_eq(scan(text, strlen(text), &blanked, &positions, &fault), 0);
     static const struct json_position wanted[] = {
         {JSON_NO_KEY, 0}, {1, 6}, {JSON_NO_KEY, 7}, {JSON_NO_KEY, 10}, {11, 16}, {29, 34},
     };
