@@ -13,10 +13,13 @@
 #include "cmd/displays.h"
 #include "cmd/question.h"
 #include "cmd/run_log.h"
+#include "cmd/undo.h"
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
 #include "core/resume.h"
 #include "core/run.h"
+
+#define TARGET_RUN "run:"
 
 /* As in cmd_run.c: lanes that did not let go in time still read it when the process ends. */
 static struct context resume_context;
@@ -88,13 +91,22 @@ static void warn_of_tree(const struct context *context, const struct view *view)
     }
 }
 
-/* What `rollback --to` named: a generation or a path. */
-static void set_target(const char *to, struct run_options *options) {
+/* What `rollback` named: a run, a generation or a path. */
+static int set_target(struct context *context, const char *to, struct run_options *options) {
+    static struct undo undo; /* as long as the context */
+    size_t prefix = strlen(TARGET_RUN);
+    if (to != NULL && strncmp(to, TARGET_RUN, prefix) == 0) {
+        int code = undo_load(context, to + prefix, false, &undo);
+        options->systems = undo.systems;
+        options->to_run = undo.run;
+        return code;
+    }
     if (to != NULL && to[0] == '/') {
         options->to_path = to;
     } else if (to != NULL) {
         options->to_generation = strtoll(to, NULL, 10);
     }
+    return 0;
 }
 
 static int execute(struct context *context, const struct run_log *log, bool promote) {
@@ -120,7 +132,11 @@ static int execute(struct context *context, const struct run_log *log, bool prom
                      .arg = &displays},
         .interactive = question_possible(),
     };
-    set_target(log->view->target, &options);
+    int unset = set_target(context, log->view->target, &options);
+    if (unset != 0) {
+        displays_close(&displays);
+        return unset;
+    }
     struct error error = ERROR_INIT;
     int code = run_execute(&options, NULL, &error);
     if (error.code != 0) {

@@ -8,6 +8,7 @@
 #include "cmd/displays.h"
 #include "cmd/planned.h"
 #include "cmd/question.h"
+#include "cmd/undo.h"
 #include "core/base/xalloc.h"
 #include "core/run.h"
 
@@ -15,6 +16,7 @@
  * work and read them until the process is gone. */
 static struct context run_context;
 static struct planned run_planned;
+static struct undo run_undo;
 
 /* CONTRACT, --yes: an update or rollback without any selector that touches more than one host. */
 static bool is_confirmed(const struct context *context, enum run_action action) {
@@ -42,12 +44,16 @@ static const char *planned_file(const struct args *args) {
 
 static int prepare(struct context *context, enum run_action action) {
     const char *plan = planned_file(context->args);
+    const char *undone = args_value(context->args, OPTION_RUN);
     int code = context_load(context);
     if (code == 0) {
         code = plan != NULL ? planned_load(context, plan, &run_planned) : context_select(context);
     }
     if (code == 0) {
         code = context_surroundings(context);
+    }
+    if (code == 0 && undone != NULL) {
+        code = undo_load(context, undone, true, &run_undo);
     }
     if (code == 0 && !is_confirmed(context, action)) {
         fputs("fleet: not confirmed; nothing was touched\n", stderr);
@@ -82,6 +88,10 @@ static int execute(struct context *context, struct run_options *options) {
     if (run_planned.systems != NULL) {
         take_plan(options);
     }
+    if (run_undo.systems != NULL) {
+        options->systems = run_undo.systems;
+        options->to_run = run_undo.run;
+    }
     options->specs = context->specs;
     options->keyring = context->keyring;
     options->observer = (struct run_observer){.event = displays_event,
@@ -106,8 +116,10 @@ static int run_command(const struct args *args, struct run_options *options) {
     if (code == 0) {
         code = execute(context, options);
     }
-    if (code == EXIT_DONE) {
+    if (code == EXIT_DONE || code == UNDO_NOTHING) {
+        code = EXIT_DONE;
         planned_release(&run_planned);
+        undo_release(&run_undo);
         context_release(context);
     }
     return code;
@@ -137,6 +149,10 @@ static int read_target(const struct args *args, struct run_options *options) {
     const char *to = args_value(args, OPTION_TO);
     if (to == NULL) {
         return 0;
+    }
+    if (args_count(args, OPTION_RUN) > 0) {
+        return context_usage(args, "--to names a system, --run a run to be undone: take one of the "
+                                   "two");
     }
     if (strncmp(to, "/nix/store/", strlen("/nix/store/")) == 0) {
         options->to_path = to;

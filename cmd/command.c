@@ -96,8 +96,8 @@ const struct command commands[] = {
         .description = "Goes the way of an update: under a guard, confirmed and probed.",
         .words = WORDS_SELECTORS,
         .rollout = true,
-        .options = {OPTION_TO},
-        .option_count = 1,
+        .options = {OPTION_TO, OPTION_RUN},
+        .option_count = 2,
         .run = cmd_rollback,
     },
     {
@@ -258,7 +258,6 @@ static const struct {
     const char *option;
     const char *meanwhile;
 } later_options[] = {
-    {"rollback", "run", "--to N names the generation to go back to"},
     {"status", "probe", ""},
 };
 

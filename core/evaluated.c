@@ -22,7 +22,7 @@
 
 struct evaluated {
     const struct inventory *inventory;
-    char *state_dir, *folder;
+    char *folder;
     char id[ID_SIZE];
     char *root;   /* of the working tree, ends in '/' */
     char **paths; /* by the host's index; NULL: not known */
@@ -116,7 +116,6 @@ struct evaluated *evaluated_open(const char *state_dir, const struct inventory *
         return NULL;
     }
     evaluated->inventory = inventory;
-    evaluated->state_dir = xstrdup(state_dir);
     evaluated->folder = xasprintf("%s/evaluated", state_dir);
     evaluated->paths = xcalloc(inventory->host_count + 1, sizeof(char *));
     char *name = xasprintf("%s/%s", evaluated->folder, evaluated->id);
@@ -194,6 +193,18 @@ static bool write_lines(const struct evaluated *evaluated, const char *name) {
     return fclose(file) == 0 && ok;
 }
 
+/* What can't be made shows when the file is. */
+static void make_folders(const char *path) {
+    char *part = xstrdup(path);
+    for (char *slash = strchr(part + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        mkdir(part, 0700);
+        *slash = '/';
+    }
+    mkdir(part, 0700);
+    auto_free(&part);
+}
+
 static void save(const struct evaluated *evaluated) {
     char id[ID_SIZE];
     char *root = NULL;
@@ -202,8 +213,7 @@ static void save(const struct evaluated *evaluated) {
     if (!same) {
         return; /* edited meanwhile: nobody knows which of the two was evaluated */
     }
-    mkdir(evaluated->state_dir, 0700);
-    mkdir(evaluated->folder, 0700);
+    make_folders(evaluated->folder);
     char *name = xasprintf("%s/%s", evaluated->folder, evaluated->id);
     char *fresh = xasprintf("%s.%d", name, (int)getpid());
     if (!write_lines(evaluated, fresh) || rename(fresh, name) != 0) {
@@ -225,7 +235,6 @@ void evaluated_close(struct evaluated *evaluated) {
         auto_free(&evaluated->paths[i]);
     }
     auto_free(&evaluated->paths);
-    auto_free(&evaluated->state_dir);
     auto_free(&evaluated->folder);
     auto_free(&evaluated->root);
     auto_free(&evaluated);

@@ -72,6 +72,10 @@ static uint64_t after_connect(const struct host *host) {
     return (host->plan.inv->connect_timeout_ms + 1000) * addresses * 4 + 60u * 1000u;
 }
 
+static uint64_t after_inspect(const struct host *host) {
+    return host->plan.run->lock_timeout_ms + after_minute(host);
+}
+
 static uint64_t after_lock(const struct host *host) {
     return host->plan.run->lock_timeout_ms + 120u * 1000u;
 }
@@ -115,7 +119,7 @@ static uint64_t after_unlock(const struct host *host) {
 const struct step_def host_steps[STEP_COUNT] = {
     [STEP_CONNECT] = {"connect", HOST_CONNECTING, step_connect, after_connect, STEP_FAIL, true,
                       TO(INSPECT) | TO(FAIL)},
-    [STEP_INSPECT] = {"inspect", HOST_CONNECTING, step_inspect, after_minute, STEP_FAIL, true,
+    [STEP_INSPECT] = {"inspect", HOST_CONNECTING, step_inspect, after_inspect, STEP_FAIL, true,
                       TO(REPAIR) | TO(ADOPT) | TO(CHOOSE) | TO(AWAIT_BUILD) | TO(LOOK) |
                           TO(AWAIT_COPY) | TO(FAIL)},
     [STEP_REPAIR] = {"repair", HOST_CONNECTING, step_repair, after_commit, STEP_FAIL, true,

@@ -8,12 +8,33 @@
 
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
+#include "core/status.h"
 
 #define BOOT_ENTRY_BYTES 16384 /* a menu entry and the default, with blocks to spare */
 #define LOCK_RETRY_MS    2000u
+/* `substitute: auto`: one that doesn't answer costs five seconds, once, and no copy. */
+#define SUBSTITUTE_QUICKLY                                                                         \
+    " --option connect-timeout 5 --option download-attempts 1 --option fallback true"
 
 enum step_result step_connect(struct host *host) {
     return host_go(host, STEP_INSPECT);
+}
+
+/* `--lock-timeout`: asks again in a while, unless the time is over. */
+static bool wait_for_other_run(struct host *host) {
+    uint64_t now = host_now(host);
+    if (host->plan.run->lock_timeout_ms == 0) {
+        return false;
+    }
+    if (host->lock_wait_until_ms == 0) {
+        host->lock_wait_until_ms = now + host->plan.run->lock_timeout_ms;
+    }
+    if (now >= host->lock_wait_until_ms) {
+        return false;
+    }
+    host->op_started = false;
+    host_pause(host, LOCK_RETRY_MS);
+    return true;
 }
 
 /* ---- inspect ---- */
@@ -45,6 +66,65 @@ static void keep_facts(struct host *host, const struct target_reply *reply) {
     keep_failed_units(host, reply);
 }
 
+/* What another run's guard is about to do, in words. */
+static void describe_guard(struct buf *out, const struct target_reply *reply) {
+    struct guard_state state;
+    guard_state_parse(target_reply_get(reply, "guard"), &state);
+    switch (state.phase) {
+    case GUARD_NONE:
+    case GUARD_ACTIVATING:
+        buf_add_text(out, "activates its version");
+        return;
+    case GUARD_ACTIVE: {
+        int64_t left = status_guard_left_s(reply);
+        buf_add_text(out, "proves its version and waits to be confirmed");
+        if (left >= 0) {
+            buf_printf(out, ", or goes back by itself in %lld s", (long long)left);
+        }
+        return;
+    }
+    case GUARD_COMMITTING:
+    case GUARD_COMMITTED:
+        buf_add_text(out, "keeps its version, which takes a moment");
+        return;
+    case GUARD_REVERTING:
+    case GUARD_REVERTED:
+    case GUARD_REVERT_FAILED:
+        buf_add_text(out, "goes back to the version before");
+        return;
+    case GUARD_INERT:
+        buf_add_text(out, "has done nothing and ends");
+        return;
+    }
+}
+
+static enum step_result refuse_guard(struct host *host, const struct target_reply *reply) {
+    struct buf doing = BUF_INIT;
+    const char *run = target_reply_get(reply, "guard_run");
+    const char *holder = target_reply_get(reply, "lock_run");
+    const char *who = run != NULL && holder != NULL && strcmp(run, holder) == 0
+                          ? target_reply_get(reply, "lock_who")
+                          : NULL;
+    const char *since = target_reply_get(reply, "lock_since");
+    const char *id = target_reply_get(reply, "lock_id");
+    describe_guard(&doing, reply);
+    if (who != NULL && since != NULL && id != NULL) {
+        buf_printf(&doing,
+                   ". Held by %s since %s; if that run is dead and its guard has ended: fleet "
+                   "unlock %s --id %s",
+                   who, since, host->plan.inv->name, id);
+    }
+    bool named = run != NULL && run[0] != '\0';
+    enum step_result result =
+        host_failf(host, FLEET_ERR_LOCKED, "locked",
+                   "run %s is at work here: wait for it, use --lock-timeout, or take it up with "
+                   "`fleet resume%s%s`. "
+                   "Its guard %s",
+                   named ? run : "(unknown)", named ? " " : "", named ? run : "", buf_text(&doing));
+    buf_free(&doing);
+    return result;
+}
+
 /* The reasons to touch nothing at all, each with its remedy. */
 static enum step_result refuse(struct host *host, const struct target_reply *reply) {
     const char *name = host->plan.inv->name;
@@ -60,18 +140,13 @@ static enum step_result refuse(struct host *host, const struct target_reply *rep
                           "no nix-store program was found there (looked in "
                           "/run/current-system/sw/bin, the Nix profiles and PATH): install Nix");
     }
-    if (host_says(reply, "guard_alive", "yes")) {
-        const char *state = target_reply_get(reply, "guard");
-        return host_failf(
-            host, FLEET_ERR_LOCKED, "locked",
-            "a guard of another run is active there (%s): it ends by itself within its "
-            "confirm time-out; `fleet status` shows it",
-            state != NULL && state[0] != '\0' ? state : "no state");
-    }
-    return STEP_DONE;
+    return host_says(reply, "guard_alive", "yes") ? refuse_guard(host, reply) : STEP_DONE;
 }
 
 enum step_result step_inspect(struct host *host) {
+    if (host->pausing) {
+        return STEP_AGAIN;
+    }
     if (host_op_begin(host)) {
         struct target_env env = host_target_env(host);
         target_inspect(host->link.shell, &env, host->desired, host_on_reply, host);
@@ -86,6 +161,9 @@ enum step_result step_inspect(struct host *host) {
     keep_facts(host, host->reply);
     if (host_resume_is_due(host)) {
         return host_go(host, STEP_ADOPT);
+    }
+    if (host_says(host->reply, "guard_alive", "yes") && wait_for_other_run(host)) {
+        return STEP_AGAIN;
     }
     if (refuse(host, host->reply) == STEP_FAILED) {
         return STEP_FAILED;
@@ -217,16 +295,8 @@ enum step_result host_lock_is_held(struct host *host) {
     const char *run = target_reply_get(reply, "lock_run");
     const char *who = target_reply_get(reply, "lock_who");
     const char *since = target_reply_get(reply, "lock_since");
-    if (host->plan.run->lock_timeout_ms > 0) {
-        uint64_t now = host_now(host);
-        if (host->lock_wait_until_ms == 0) {
-            host->lock_wait_until_ms = now + host->plan.run->lock_timeout_ms;
-        }
-        if (now < host->lock_wait_until_ms) {
-            host->op_started = false;
-            host_pause(host, LOCK_RETRY_MS);
-            return STEP_AGAIN;
-        }
+    if (wait_for_other_run(host)) {
+        return STEP_AGAIN;
     }
     return host_failf(host, FLEET_ERR_LOCKED, "locked",
                       "held by %s since %s (run %s): wait for it, use --lock-timeout, or if it is "
@@ -313,11 +383,12 @@ static const struct copy_handlers copy_handlers = {.on_progress = on_copy_progre
 static enum step_result begin_copy(struct host *host, struct copier *copier) {
     host->op_started = true;
     host->op_done = false;
-    char *command = xasprintf("%s --serve --write", host->nix_store);
+    enum inv_substitute substitute = host->plan.inv->copy.substitute;
+    char *command = xasprintf("%s --serve --write%s", host->nix_store,
+                              substitute == INV_SUBSTITUTE_AUTO ? SUBSTITUTE_QUICKLY : "");
     struct copy_options options = {.command = command,
                                    .elevation = host->plan.elevation,
-                                   .substitute =
-                                       host->plan.inv->copy.substitute == INV_SUBSTITUTE_YES,
+                                   .substitute = substitute != INV_SUBSTITUTE_NO,
                                    .max_rate = host->plan.inv->copy.max_rate};
     if (host->connects > 1) {
         host_renew_lock(host); /* this ends the lost connection there, whose import holds locks */

@@ -167,7 +167,9 @@ static void publish_start(struct run *run) {
     event->dirty = options->dirty;
     event->action = options->action;
     event->policy = xstrdup(options->policy_json);
-    if (options->to_path != NULL) {
+    if (options->to_run != NULL) {
+        event->target = xasprintf("run:%s", options->to_run);
+    } else if (options->to_path != NULL) {
         event->target = xstrdup(options->to_path);
     } else if (options->to_generation > 0) {
         event->target = xasprintf("%lld", (long long)options->to_generation);
@@ -669,15 +671,17 @@ static void start_build(struct run *run) {
     }
 }
 
-/* A rollback to a path needs no build: the hosts have it. */
+/* A rollback needs no build: the hosts have it. Without a path they choose themselves. */
 static void start_rollback(struct run *run) {
     struct host_source source = {.kind = HOST_SOURCE_TARGET};
     for (size_t i = 0; i < run->options->host_count; i++) {
         if (run->hosts[i].lane == NULL || give_recorded(run, i)) {
             continue;
         }
-        if (run->options->to_path != NULL) {
-            lane_desired(run->hosts[i].lane, i, run->options->to_path, &source);
+        const struct run_system *systems = run->options->systems;
+        const char *path = systems != NULL ? systems[i].path : run->options->to_path;
+        if (path != NULL) {
+            lane_desired(run->hosts[i].lane, i, path, &source);
         }
     }
 }

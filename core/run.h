@@ -42,12 +42,15 @@ struct run_options {
     const char *rev;
     bool dirty;
     uint64_t lock_timeout_ms;
-    const char *policy_json;          /* overrides as recorded in run_start, "{}" */
-    const char *out_link;             /* `build --out-link` */
-    const struct run_system *systems; /* one a host: `update --plan`; NULL: they are built */
+    const char *policy_json; /* overrides as recorded in run_start, "{}" */
+    const char *out_link;    /* `build --out-link` */
+    /* One a host: `update --plan`, `rollback --run`; NULL: they are built, or the hosts' previous
+     * ones. */
+    const struct run_system *systems;
     /* `fleet rollback`: */
     int64_t to_generation; /* 0: the previous one */
     const char *to_path;   /* or NULL */
+    const char *to_run;    /* the run that `systems` undo, or NULL */
     struct spec_set *specs;
     struct keyring *keyring;
     uint32_t lanes; /* 0: the cores, at most 4 */

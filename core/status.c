@@ -90,6 +90,10 @@ static int64_t guard_deadline(const char *line, int64_t uptime_ms) {
     return left > 0 ? left : 0;
 }
 
+int64_t status_guard_left_s(const struct target_reply *reply) {
+    return guard_deadline(text_of(reply, "guard"), target_reply_number(reply, "uptime_ms", 0));
+}
+
 static void read_guard(const struct target_reply *reply, struct status *ret) {
     ret->guard_deadline_s = -1;
     if (!says(reply, "guard_alive", "yes")) {
@@ -101,7 +105,7 @@ static void read_guard(const struct target_reply *reply, struct status *ret) {
     /* A guard that has not written its first state yet is about to activate. */
     ret->guard = state.phase != GUARD_NONE ? state.phase : GUARD_ACTIVATING;
     if (ret->guard == GUARD_ACTIVE) {
-        ret->guard_deadline_s = guard_deadline(line, target_reply_number(reply, "uptime_ms", 0));
+        ret->guard_deadline_s = status_guard_left_s(reply);
     }
 }
 

@@ -52,6 +52,10 @@ struct status {
 void status_read(const struct target_reply *reply, const char *desired, struct status *ret);
 void status_release(struct status *status);
 
+/* Seconds till the guard that is active goes back by itself, by a reply of target_inspect; -1 where
+ * there is none or it doesn't say. */
+int64_t status_guard_left_s(const struct target_reply *reply);
+
 /* The system that the host shall run, as far as it is known without evaluating anything; or NULL. */
 const char *status_desired(const struct inv_host *host);
 
