@@ -99,6 +99,9 @@ static int execute(struct context *context, struct run_options *options) {
                                               .attach = displays_attach,
                                               .arg = &displays};
     options->interactive = question_possible();
+    if (context->host_count == 0) {
+        fprintf(stderr, "fleet: %s has no hosts: nothing to do\n", context->inventory->path);
+    }
     struct error error = ERROR_INIT;
     int code = run_execute(options, NULL, &error);
     if (error.code != 0) {

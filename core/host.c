@@ -258,7 +258,8 @@ struct target_lock host_target_lock(const struct host *host) {
     return (struct target_lock){.id = host->lock_id,
                                 .run = host->plan.run->run,
                                 .who = host->plan.run->who,
-                                .lease_ms = host->plan.run->lease_ms};
+                                .lease_ms = host->plan.run->lease_ms,
+                                .first = !host->plan.run->resumed};
 }
 
 void host_log(struct host *host, const char *stream, const char *line, size_t len) {

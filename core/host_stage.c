@@ -298,6 +298,13 @@ enum step_result host_lock_is_held(struct host *host) {
     if (wait_for_other_run(host)) {
         return STEP_AGAIN;
     }
+    if (host_same(run, host->plan.run->run)) {
+        return host_failf(host, FLEET_ERR_LOCKED, "locked",
+                          "this run is at work on the same machine under another name: take one of "
+                          "the two names out of the inventory, or use --lock-timeout. Nothing was "
+                          "done as %s",
+                          host->plan.inv->name);
+    }
     return host_failf(host, FLEET_ERR_LOCKED, "locked",
                       "held by %s since %s (run %s): wait for it, use --lock-timeout, or if it is "
                       "dead: fleet unlock %s --id %s",

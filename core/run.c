@@ -986,6 +986,7 @@ static int prepare(struct run *run, struct error *error) {
                                     .rev = options->rev,
                                     .dirty = options->dirty,
                                     .action = options->action,
+                                    .resumed = run->resume != NULL,
                                     .lease_ms = LEASE_MS,
                                     .lock_timeout_ms = options->lock_timeout_ms};
     run->rollout = rollout_new(&plan);

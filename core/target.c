@@ -42,6 +42,7 @@ void target_lock_take(struct shell *shell, const struct target_lock *lock, targe
     target_call_plain(&call, "LOCK_WHO", lock->who);
     target_call_number(&call, "LEASE_MS", (int64_t)lock->lease_ms);
     target_call_plain(&call, "RENEW", lock->renew ? "yes" : "no");
+    target_call_plain(&call, "FIRST", lock->first ? "yes" : "no");
     target_call_send(&call, shell);
 }
 

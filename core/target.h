@@ -75,6 +75,8 @@ struct target_lock {
     const char *run;
     const char *who; /* user@machine pid, cleaned */
     uint64_t lease_ms;
+    bool first; /* nobody held it for this run before: a lock of this run is of this very machine,
+                   under another name of the inventory, and held */
     bool renew; /* only where the id is still ours; else lock says "lost" */
 };
 /* Takes, or renews where the id is ours, and then ends the connection over which it was taken, if

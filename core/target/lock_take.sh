@@ -1,6 +1,7 @@
 #!/bin/sh
 # Takes the host's lock, or renews it. Arguments: LOCK_ID, LOCK_RUN, LOCK_WHO, LEASE_MS,
-# RENEW (yes: only what is held by that id; lost is lost, whoever has it now).
+# RENEW (yes: only what is held by that id; lost is lost, whoever has it now), FIRST (yes: nobody
+# else acts for this run, so a lock of its own is held by the same machine under another name).
 
 lock_take() {
     lock_enter
@@ -23,7 +24,7 @@ lock_take() {
         lock_say
         return
     fi
-    if [ -n "$lock_id" ] && [ "$lock_run" != "$LOCK_RUN" ]; then
+    if [ -n "$lock_id" ] && { [ "$lock_run" != "$LOCK_RUN" ] || [ "${FIRST:-no}" = yes ]; }; then
         if [ "$lock_left_ms" -gt 0 ]; then
             say lock held
             lock_say
