@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/base/xalloc.h"
+#include "core/loop_watch.h"
 
 #define CONNECTS_MAX 32 /* handshakes at once in a lane, so that none starves into its time-out */
 
@@ -70,6 +71,7 @@ struct lane {
     size_t *slots; /* by the run's index: place in `hosts` + 1, 0 none */
     size_t slot_count;
     int connecting;
+    struct loop_watch watch;
     uv_timer_t wake; /* pokes, off everybody's call stack */
     bool poke_all;
     struct lane_source *sources;
@@ -314,6 +316,7 @@ static void stop(struct lane *lane) {
         source = source->next;
     }
     uv_close((uv_handle_t *)&lane->wake, NULL);
+    loop_watch_stop(&lane->watch);
     mailbox_close(&lane->orders);
 }
 
@@ -419,6 +422,7 @@ struct lane *lane_new(const struct lane_options *options) {
     struct lane *lane = xcalloc(1, sizeof(*lane));
     lane->options = *options;
     uv_loop_init(&lane->loop);
+    loop_watch_start(&lane->watch, &lane->loop);
     uv_sem_init(&lane->ready, 0);
     uv_timer_init(&lane->loop, &lane->wake);
     lane->wake.data = lane;
@@ -437,7 +441,7 @@ static void free_sources(struct lane *lane) {
     }
 }
 
-void lane_stop(struct lane *lane) {
+uint64_t lane_stop(struct lane *lane) {
     give(lane, ORDER_STOP, SIZE_MAX, &(struct order){.path = NULL});
     uv_thread_join(&lane->thread);
     transport_free(lane->transport);
@@ -446,8 +450,10 @@ void lane_stop(struct lane *lane) {
     assert(left == 0);
     (void)left;
     uv_sem_destroy(&lane->ready);
+    uint64_t longest_us = loop_watch_longest_us(&lane->watch);
     free_sources(lane);
     free(lane->hosts);
     free(lane->slots);
     free(lane);
+    return longest_us;
 }

@@ -53,7 +53,8 @@ void lane_take_back(struct lane *lane, size_t host);
 void lane_reprobe(struct lane *lane, size_t host);
 void lane_release(struct lane *lane, size_t host);
 
-/* When all its hosts have reported LANE_CLOSED: ends the thread, waits for it and frees. */
-void lane_stop(struct lane *lane);
+/* When all its hosts have reported LANE_CLOSED: ends the thread, waits for it and frees. Returns
+ * the longest time that its loop was away, in microseconds (core/loop_watch.h). */
+uint64_t lane_stop(struct lane *lane);
 
 #endif

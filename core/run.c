@@ -23,6 +23,7 @@
 #include "core/host.h"
 #include "core/journal.h"
 #include "core/lane.h"
+#include "core/loop_watch.h"
 #include "core/resume.h"
 #include "core/rollout.h"
 
@@ -47,6 +48,7 @@ struct posting {
 struct run {
     const struct run_options *options;
     uv_loop_t loop;
+    struct loop_watch watch;
     struct host_run shared;
     char id[RUN_ID_SIZE];
     char *who;
@@ -809,6 +811,7 @@ static void init_loop(struct run *run) {
     static const int numbers[] = {SIGINT, SIGTERM};
     uv_timer_t *timers[] = {&run->tick, &run->display, &run->leave};
     uv_loop_init(&run->loop);
+    loop_watch_start(&run->watch, &run->loop);
     mailbox_init(&run->reports, &run->loop, receive, run);
     for (size_t i = 0; i < ARRAY_LEN(timers); i++) {
         uv_timer_init(&run->loop, timers[i]);
@@ -825,6 +828,7 @@ static void init_loop(struct run *run) {
 
 static void close_loop(struct run *run) {
     uv_timer_t *timers[] = {&run->tick, &run->display, &run->leave};
+    loop_watch_stop(&run->watch);
     for (size_t i = 0; i < ARRAY_LEN(timers); i++) {
         uv_close((uv_handle_t *)timers[i], NULL);
     }
@@ -1013,6 +1017,15 @@ static void release(struct run *run) {
     free(run);
 }
 
+/* For whoever has asked for it with FLEET_TRACE_LOOP. */
+static void publish_turn(struct run *run, const char *loop, uint32_t number, uint64_t longest_us) {
+    if (run->watch.on) {
+        AUTO_FREE char *line = xasprintf("%s %u: longest turn %.1f ms", loop, (unsigned)number,
+                                         (double)longest_us / 1000);
+        publish_log(run, SIZE_MAX, "loop", line, strlen(line));
+    }
+}
+
 /* Everything between the first event and the last. */
 static int execute(struct run *run) {
     init_loop(run);
@@ -1043,8 +1056,9 @@ static int execute(struct run *run) {
     uv_run(&run->loop, UV_RUN_DEFAULT);
     bool all_closed = run->open_hosts == 0;
     for (uint32_t i = 0; all_closed && i < run->lane_count; i++) {
-        lane_stop(run->lanes[i]);
+        publish_turn(run, "lane", i + 1, lane_stop(run->lanes[i]));
     }
+    publish_turn(run, "coordinator", 0, loop_watch_longest_us(&run->watch));
     int exit_code = rollout_exit_code(run->rollout, run->signal);
     if (run->failure.code != 0 && exit_code != 4) {
         exit_code = 1;
