@@ -3,7 +3,7 @@
 As a program: played_fleet.py DIR [--hosts N] [HOST OPTION...] -- FLEET ARGUMENT...
 prints one JSON object: exit, states (count by end state), ends (end state by host), reasons (the
 reason code of each host that did not end well), wall_s, cpu_s, rss_mb, descriptors, handshakes,
-most_handshakes, longest_turn_ms by loop. Host options are those of scale_hosts (its source's head).
+most_handshakes, turns: by loop the longest time away and the most CPU in one turn, both ms. Host options are those of scale_hosts (its source's head).
 
 fleet runs in a mount namespace of its own whose /nix holds the played system's path and nothing
 else, with the played nix-store first in PATH, and with no more than 1,200 descriptors.
@@ -102,9 +102,10 @@ def read_events(path):
                 ends[event["host"]] = event["to"]
                 reasons[event["host"]] = event.get("reason")
             elif event["type"] == "log" and event.get("stream") == "loop":
-                found = re.match(r"(.+): longest turn ([0-9.]+) ms", event["line"])
+                found = re.match(r"(.+): longest turn ([0-9.]+) ms, busiest ([0-9.]+) ms",
+                                 event["line"])
                 if found:
-                    turns[found[1]] = float(found[2])
+                    turns[found[1]] = [float(found[2]), float(found[3])]
     return ends, reasons, turns
 
 
@@ -131,7 +132,7 @@ def run(fleet, arguments, timeout_s=300):
         "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
         "rss_mb": round(usage.ru_maxrss / 1024, 1),
         "descriptors": seen[0],
-        "longest_turn_ms": turns,
+        "turns": turns,
     }
 
 
