@@ -264,7 +264,8 @@ h2: bad" ]
     [ "$(jq -sc 'map([.generation, .current, .booted])' <<<"$output")" = '[[1,false,true],[2,true,false]]' ]
 
     run --separate-stderr "$FLEET" history --json
-    [ "$(jq -sc 'map([.action, .result, .exit])' <<<"$output")" = '[["switch","done",0]]' ]
+    [ "$(jq -sc 'map([.action, .result, .exit])' <<<"$output")" = \
+        '[["switch","done",0],["build","done",0]]' ]
     run --separate-stderr "$FLEET" show --json
     jq -se '.[0].type == "run_start" and .[-1].type == "run_end"' <<<"$output"
     run --separate-stderr "$FLEET" watch
