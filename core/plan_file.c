@@ -190,10 +190,10 @@ static char *inventory_hash(const struct inventory *inventory, struct error *err
 }
 
 static int write_whole(const char *file, const char *text, struct error *error) {
-    AUTO_FREE char *new = xasprintf("%s.new", file);
-    AUTO_CLOSE int fd = open(new, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+    AUTO_FREE char *fresh = xasprintf("%s.fresh", file);
+    AUTO_CLOSE int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd < 0) {
-        return error_errno(error, errno, "%s can't be made; the plan was not saved", new);
+        return error_errno(error, errno, "%s can't be made; the plan was not saved", fresh);
     }
     size_t left = strlen(text);
     while (left > 0) {
@@ -202,15 +202,15 @@ static int write_whole(const char *file, const char *text, struct error *error) 
             continue;
         }
         if (n < 0) {
-            unlink(new);
-            return error_errno(error, errno, "writing %s; the plan was not saved", new);
+            unlink(fresh);
+            return error_errno(error, errno, "writing %s; the plan was not saved", fresh);
         }
         text += n;
         left -= (size_t)n;
     }
-    if (fsync(fd) != 0 || rename(new, file) != 0) {
+    if (fsync(fd) != 0 || rename(fresh, file) != 0) {
         int errnum = errno;
-        unlink(new);
+        unlink(fresh);
         return error_errno(error, errnum, "%s can't be written; the plan was not saved", file);
     }
     return 0;

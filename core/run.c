@@ -751,8 +751,6 @@ static void publish_request(struct run *run, const struct run_request *request) 
     publish_log(run, SIZE_MAX, "fleet", line, strlen(line));
 }
 
-static void on_signal(uv_signal_t *handle, int number);
-
 static void on_request(const struct run_request *request, void *arg) {
     static const enum rollout_control controls[RUN_REQUEST_COUNT] = {
         [RUN_REQUEST_PAUSE] = ROLLOUT_CONTROL_PAUSE,

@@ -404,7 +404,7 @@ static void press_mouse(struct dash *dash, const struct key_press *press) {
     }
 }
 
-void dash_press(struct dash *dash, const struct key_press *press) {
+static void press_bound(struct dash *dash, const struct key_press *press) {
     struct dash_state *state = &dash->state;
     if (state->prompt != PROMPT_NONE) {
         dash_type(dash, press->key);
@@ -424,6 +424,13 @@ void dash_press(struct dash *dash, const struct key_press *press) {
             binding->run(dash, binding->argument);
             return;
         }
+    }
+}
+
+void dash_press(struct dash *dash, const struct key_press *press) {
+    press_bound(dash, press);
+    if (dash->view != NULL) {
+        dash_settle(dash);
     }
 }
 
@@ -460,7 +467,7 @@ static void draw_keys(struct dash *dash, int row) {
         }
     }
     int at = foot_key(screen, row, right, "?", "keys");
-    foot_key(screen, row, at, "q", state->mode == DASH_FLEET ? "leave" : "leave");
+    foot_key(screen, row, at, "q", "leave");
 }
 
 void dash_draw_foot(struct dash *dash, int row) {

@@ -103,9 +103,12 @@ void dash_sentence(const struct dash *dash, struct buf *out);
 
 /* Fills `order`: who needs a person first; obeys the filter. */
 void dash_sort(struct dash *dash);
+/* As a frame would, without one: keys that follow a filter mean what it leaves, while what happens
+ * to the run changes the selection only with a frame that shows it. */
+void dash_settle(struct dash *dash);
 void dash_draw_table(struct dash *dash, int row, int end_row);
 /* What stands behind the state's word, "41 of 120 MB" or "http web: refused". */
-void dash_phase_detail(const struct dash *dash, size_t host, struct buf *out);
+void dash_phase_detail(const struct dash *dash, size_t number, struct buf *out);
 /* The last results in at most `width` columns from `col` on. */
 void dash_draw_strip(struct screen *screen, int row, int col, int width,
                      const struct model_strip *strip);

@@ -122,8 +122,8 @@ struct terminal *terminal_open(bool color) {
     given.fd = fd;
     if (!registered) {
         registered = true;
-        atexit(restore_now);
-        at_quick_exit(restore_now);
+        (void)atexit(restore_now);
+        (void)at_quick_exit(restore_now);
     }
     struct terminal *terminal = xcalloc(1, sizeof(*terminal));
     terminal->fd = fd;

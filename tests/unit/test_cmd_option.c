@@ -81,8 +81,7 @@ Test(cmd_option, refuses_values_that_are_none) {
 }
 
 Test(cmd_option, says_what_is_not_there_yet) {
-    refuses(PARSE("plan"), "not in this version");
-    refuses(PARSE("update", "--dry-run"), "not in this version");
+    refuses(PARSE("status", "--probe"), "not in this version");
 }
 
 Test(cmd_option, cleans_what_it_repeats) {

@@ -165,7 +165,7 @@ Test(dashboard, who_needs_a_person_stands_first_and_is_selected) {
 
 Test(dashboard, a_selection_stays_on_its_host) {
     begin(6, 1);
-    draw();
+    free(draw());
     press('j');
     free(draw());
     press('j');
@@ -260,7 +260,7 @@ Test(dashboard, filters_as_it_is_typed) {
 
 Test(dashboard, destructive_requests_are_typed_out) {
     begin(2, 1);
-    draw();
+    free(draw());
     press('R');
     expect("roll back db1? type 'db1':");
     type("db");
@@ -290,9 +290,24 @@ Test(dashboard, destructive_requests_are_typed_out) {
     cr_expect_eq(asked.kind, RUN_REQUEST_DRAIN);
 }
 
+Test(dashboard, an_act_is_on_the_host_that_was_shown_selected) {
+    begin(6, 1);
+    draw();
+    /* It failed, but no frame has shown that yet. */
+    move_to("web2", HOST_FAILED, "gone");
+    press('x');
+    cr_expect_str_eq(asked_host, "db1");
+    /* Typed ahead of the frames, a filter counts for the keys behind it. */
+    press('/');
+    type("web1");
+    press(KEY_ENTER);
+    press('x');
+    cr_expect_str_eq(asked_host, "web1");
+}
+
 Test(dashboard, pause_go_on_and_skip_ask_at_once) {
     begin(2, 1);
-    draw();
+    free(draw());
     press('p');
     cr_expect_eq(asked.kind, RUN_REQUEST_PAUSE);
     press('c');

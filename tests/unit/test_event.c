@@ -50,6 +50,8 @@ Test(event, run_start_names_hosts_by_wave) {
     event->dirty = true;
     event->action = ACTION_TEST;
     event->policy = xstrdup("{ \"max_failed\": 0 }");
+    event->max_failed = 1;
+    event->healthy_ms = 10000;
     event->wave_count = 2;
     event->host_count = 3;
     event->hosts = xcalloc(3, sizeof(*event->hosts));
@@ -60,7 +62,8 @@ Test(event, run_start_names_hosts_by_wave) {
     assert_line(event, "\"type\":\"run_start\",\"fleet\":\"demo\",\"action\":\"test\","
                        "\"git\":{\"rev\":\"a1b2c3d\",\"dirty\":true},\"hosts\":[\"a\",\"b\",\"c\"],"
                        "\"waves\":[[\"b\"],[\"a\",\"c\"]],\"policy\":{\"max_failed\":0},"
-                       "\"addresses\":{\"b\":\"root@10.0.0.1:2222\"}");
+                       "\"addresses\":{\"b\":\"root@10.0.0.1:2222\"},"
+                       "\"max_failed\":1,\"healthy_ms\":10000");
 }
 
 Test(event, first_host_state_comes_from_null) {

@@ -54,7 +54,7 @@ static void nar_make(struct nar *nar, uint64_t size) {
     for (int n = 0; n < HASH_TEXT; n++) {
         unsigned bit = (unsigned)(HASH_TEXT - 1 - n) * 5;
         unsigned byte = bit / 8;
-        unsigned value = digest[byte] >> (bit % 8);
+        unsigned value = (unsigned)digest[byte] >> (bit % 8);
         if (byte + 1 < 32) {
             value |= (unsigned)digest[byte + 1] << (8 - bit % 8);
         }

@@ -19,7 +19,7 @@ struct store_contents {
 };
 
 /* Sets what every store knows, once, before the first store is made. */
-void store_contents_set(const struct store_contents *contents);
+void store_contents_set(const struct store_contents *wanted);
 
 struct store {
     bool *lacks; /* by package; NULL: it lacks nothing */
