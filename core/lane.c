@@ -441,11 +441,7 @@ static void free_sources(struct lane *lane) {
     }
 }
 
-<<<<<<< HEAD
-uint64_t lane_stop(struct lane *lane) {
-=======
 struct loop_turns lane_stop(struct lane *lane) {
->>>>>>> 24822ec (wip)
     give(lane, ORDER_STOP, SIZE_MAX, &(struct order){.path = NULL});
     uv_thread_join(&lane->thread);
     transport_free(lane->transport);
@@ -454,18 +450,10 @@ struct loop_turns lane_stop(struct lane *lane) {
     assert(left == 0);
     (void)left;
     uv_sem_destroy(&lane->ready);
-<<<<<<< HEAD
-    uint64_t longest_us = loop_watch_longest_us(&lane->watch);
-=======
     struct loop_turns turns = loop_watch_turns(&lane->watch);
->>>>>>> 24822ec (wip)
     free_sources(lane);
     free(lane->hosts);
     free(lane->slots);
     free(lane);
-<<<<<<< HEAD
-    return longest_us;
-=======
     return turns;
->>>>>>> 24822ec (wip)
 }

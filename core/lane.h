@@ -55,12 +55,7 @@ void lane_reprobe(struct lane *lane, size_t host);
 void lane_release(struct lane *lane, size_t host);
 
 /* When all its hosts have reported LANE_CLOSED: ends the thread, waits for it and frees. Returns
-<<<<<<< HEAD
- * the longest time that its loop was away, in microseconds (core/loop_watch.h). */
-uint64_t lane_stop(struct lane *lane);
-=======
  * how long its loop was away. */
 struct loop_turns lane_stop(struct lane *lane);
->>>>>>> 24822ec (wip)
 
 #endif

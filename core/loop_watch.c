@@ -1,8 +1,6 @@
 #include "core/loop_watch.h"
 
 #include <stdlib.h>
-<<<<<<< HEAD
-=======
 #include <time.h>
 
 static uint64_t thread_cpu_ns(void) {
@@ -10,7 +8,6 @@ static uint64_t thread_cpu_ns(void) {
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
->>>>>>> 24822ec (wip)
 
 /* Callbacks of sockets run inside libuv's wait, hence its own count of the time that it slept. */
 static void on_prepare(uv_prepare_t *prepare) {
@@ -18,12 +15,6 @@ static void on_prepare(uv_prepare_t *prepare) {
     uint64_t now = uv_hrtime();
     uint64_t idle = uv_metrics_idle_time(prepare->loop);
     uint64_t away = now - watch->since_ns - (idle - watch->idle_ns);
-<<<<<<< HEAD
-    if (watch->since_ns != 0 && away > watch->longest_ns) {
-        watch->longest_ns = away;
-    }
-    watch->since_ns = now;
-=======
     uint64_t cpu = thread_cpu_ns();
     if (watch->since_ns != 0) {
         watch->longest_ns = away > watch->longest_ns ? away : watch->longest_ns;
@@ -32,7 +23,6 @@ static void on_prepare(uv_prepare_t *prepare) {
     }
     watch->since_ns = now;
     watch->cpu_ns = cpu;
->>>>>>> 24822ec (wip)
     watch->idle_ns = idle;
 }
 
@@ -54,12 +44,7 @@ void loop_watch_stop(struct loop_watch *watch) {
     }
 }
 
-<<<<<<< HEAD
-uint64_t loop_watch_longest_us(const struct loop_watch *watch) {
-    return watch->longest_ns / 1000;
-=======
 struct loop_turns loop_watch_turns(const struct loop_watch *watch) {
     return (struct loop_turns){.longest_us = watch->longest_ns / 1000,
                                .busiest_us = watch->busiest_ns / 1000};
->>>>>>> 24822ec (wip)
 }

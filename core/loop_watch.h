@@ -1,12 +1,7 @@
 /* How long a loop was away: the longest time between two waits for events.
  *
-<<<<<<< HEAD
- * A loop that is away for long answers nobody meanwhile. Measured by the wall, so a machine with
- * other work shows in it. Only where FLEET_TRACE_LOOP is set in the environment; otherwise nothing
-=======
  * A loop that is away for long answers nobody meanwhile. Measured by the wall, which shows a slow
  * disk but also a machine with other work, and by the thread's own CPU. Only where FLEET_TRACE_LOOP is set in the environment; otherwise nothing
->>>>>>> 24822ec (wip)
  * is watched and every function does nothing. One watch a loop, on its thread; embedded by value.
  */
 #ifndef FLEET_CORE_LOOP_WATCH_H
@@ -20,22 +15,14 @@ struct loop_watch {
     bool on;
     uint64_t since_ns; /* of uv_hrtime */
     uint64_t idle_ns;  /* spent waiting before that */
-<<<<<<< HEAD
-    uint64_t longest_ns;
-=======
     uint64_t cpu_ns;   /* of the thread, then */
     uint64_t longest_ns, busiest_ns;
->>>>>>> 24822ec (wip)
 };
 
 /* Before the loop runs for the first time. Does not keep the loop alive. */
 void loop_watch_start(struct loop_watch *watch, uv_loop_t *loop);
 /* Before the loop is closed, which runs once more afterwards. */
 void loop_watch_stop(struct loop_watch *watch);
-<<<<<<< HEAD
-/* In microseconds; 0 where nothing is watched. Valid after loop_watch_stop, too. */
-uint64_t loop_watch_longest_us(const struct loop_watch *watch);
-=======
 /* In microseconds; 0 where nothing is watched. */
 struct loop_turns {
     uint64_t longest_us; /* by the wall */
@@ -43,6 +30,5 @@ struct loop_turns {
 };
 /* Valid after loop_watch_stop, too. */
 struct loop_turns loop_watch_turns(const struct loop_watch *watch);
->>>>>>> 24822ec (wip)
 
 #endif

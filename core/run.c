@@ -1016,19 +1016,12 @@ static void release(struct run *run) {
 }
 
 /* For whoever has asked for it with FLEET_TRACE_LOOP. */
-<<<<<<< HEAD
-static void publish_turn(struct run *run, const char *loop, uint32_t number, uint64_t longest_us) {
-    if (run->watch.on) {
-        AUTO_FREE char *line = xasprintf("%s %u: longest turn %.1f ms", loop, (unsigned)number,
-                                         (double)longest_us / 1000);
-=======
 static void publish_turns(struct run *run, const char *loop, uint32_t number,
                           struct loop_turns turns) {
     if (run->watch.on) {
         AUTO_FREE char *line =
             xasprintf("%s %u: longest turn %.1f ms, busiest %.1f ms of CPU", loop, (unsigned)number,
                       (double)turns.longest_us / 1000, (double)turns.busiest_us / 1000);
->>>>>>> 24822ec (wip)
         publish_log(run, SIZE_MAX, "loop", line, strlen(line));
     }
 }
@@ -1063,15 +1056,9 @@ static int execute(struct run *run) {
     uv_run(&run->loop, UV_RUN_DEFAULT);
     bool all_closed = run->open_hosts == 0;
     for (uint32_t i = 0; all_closed && i < run->lane_count; i++) {
-<<<<<<< HEAD
-        publish_turn(run, "lane", i + 1, lane_stop(run->lanes[i]));
-    }
-    publish_turn(run, "coordinator", 0, loop_watch_longest_us(&run->watch));
-=======
         publish_turns(run, "lane", i + 1, lane_stop(run->lanes[i]));
     }
     publish_turns(run, "coordinator", 0, loop_watch_turns(&run->watch));
->>>>>>> 24822ec (wip)
     int exit_code = rollout_exit_code(run->rollout, run->signal);
     if (run->failure.code != 0 && exit_code != 4) {
         exit_code = 1;
