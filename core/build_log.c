@@ -11,6 +11,7 @@
 
 #define LINE_KEPT    400
 #define LINES_BEFORE 10
+#define FILE_MAX     (256u * 1000u * 1000u)
 
 void build_log_init(struct build_log *log, const char *run_dir, const char *name) {
     *log = (struct build_log){0};
@@ -27,9 +28,13 @@ void build_log_add(struct build_log *log, const char *line, size_t len) {
     if (log->path != NULL && log->file == NULL) {
         log->file = fopen(log->path, "ae");
     }
-    if (log->file != NULL) {
+    if (log->file != NULL && log->written_bytes < FILE_MAX) {
         fwrite(line, 1, len, log->file);
         fputc('\n', log->file);
+        log->written_bytes += len + 1;
+        if (log->written_bytes >= FILE_MAX) {
+            fputs("fleet: the log is cut here, after 256 MB\n", log->file);
+        }
         fflush(log->file);
     }
     char **slot = &log->lines[log->next++ % BUILD_LOG_KEPT];

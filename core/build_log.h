@@ -17,12 +17,14 @@ enum {
 struct build_log {
     char *path; /* NULL: only in memory */
     FILE *file; /* opened at the first line */
+    size_t written_bytes;
     size_t next;
     char *lines[BUILD_LOG_KEPT]; /* a ring, cleaned */
 };
 
 /* RUN_DIR/build/NAME.log; nothing is created before the first line. run_dir may be NULL. */
 void build_log_init(struct build_log *log, const char *run_dir, const char *name);
+/* A log without end is cut in the file, and says so there. */
 void build_log_add(struct build_log *log, const char *line, size_t len);
 void build_log_free(struct build_log *log);
 

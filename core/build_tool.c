@@ -8,7 +8,7 @@
 #include "core/base/buf.h"
 #include "core/base/xalloc.h"
 
-#define OUT_MAX       (4u * 1024u * 1024u)
+#define OUT_MAX       (4u * 1000u * 1000u)
 #define KILL_AFTER_MS 2000
 /* How long the pipes are read on after the exit, where a child of the tool still holds them. */
 #define LINGER_MS 1000
@@ -165,6 +165,11 @@ static void on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *buf) {
         build_lines_add(&tool->lines, buf->base, (size_t)got, tool->handlers.on_line, tool->arg);
     } else if (tool->output.len < OUT_MAX) {
         buf_add(&tool->output, buf->base, (size_t)got);
+    } else if (tool->error.code == 0) {
+        error_set(&tool->error, FLEET_ERR_BUILD, "build-output",
+                  "more than %u MB on its standard output, where one store path is expected: ended",
+                  OUT_MAX / 1000000);
+        end(tool);
     }
 }
 

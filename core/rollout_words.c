@@ -178,7 +178,7 @@ void rollout_waiting(const struct rollout *rollout, uint64_t now_ms, struct buf 
     if (rollout->phase == PHASE_NEW) {
         buf_add_text(out, "it has not begun");
     } else if (rollout->phase == PHASE_ENDED) {
-        buf_add_text(out, "it is over");
+        buf_add_text(out, rollout->stopped ? stop_words(rollout->stop_reason) : "it is over");
     } else if (rollout->phase == PHASE_PROMOTE && !rollout->stopped) {
         buf_printf(out, "wave %zu is done; wave %zu waits for promotion", rollout->wave,
                    rollout->wave + 1);

@@ -32,11 +32,16 @@
 #define LANES_MAX 4u
 #define TICK_MS   1000u
 
+/* Of one host in the journal and the displays: a program that never stops talking shall not fill
+ * the operator's disk. */
+#define LOG_LINES_MAX 20000u
+
 struct run_host {
     struct lane *lane; /* NULL: it had ended before the run was resumed */
     struct elevation elevation;
     char *path, *nonce; /* of what it wants */
     bool released;
+    uint32_t log_lines;
 };
 
 /* A decision that waits for the journal. */
@@ -122,8 +127,28 @@ static struct event *host_event(struct run *run, enum event_type type, size_t ho
     return event;
 }
 
+/* Counts a log line of the host. The first one too many says that the rest is left out. */
+static bool log_has_room(struct run *run, size_t host) {
+    if (run->hosts[host].log_lines > LOG_LINES_MAX) {
+        return false;
+    }
+    if (++run->hosts[host].log_lines <= LOG_LINES_MAX) {
+        return true;
+    }
+    struct event *event = host_event(run, EVENT_LOG, host);
+    event->stream = xstrdup("fleet");
+    event->line = xasprintf("more than %u lines: the rest is left out here; a build's whole log "
+                            "is beside the journal",
+                            LOG_LINES_MAX);
+    publish(run, event, false);
+    return false;
+}
+
 static void publish_log(struct run *run, size_t host, const char *stream, const char *line,
                         size_t len) {
+    if (host != SIZE_MAX && !log_has_room(run, host)) {
+        return;
+    }
     struct event *event =
         host != SIZE_MAX ? host_event(run, EVENT_LOG, host) : event_new(EVENT_LOG);
     event->stream = xstrdup(stream);
@@ -514,6 +539,10 @@ static void take_event(struct run *run, struct lane_report *report) {
     struct event *event = report->event;
     report->event = NULL;
     event->wave = (uint32_t)rollout_wave_of(run->rollout, report->host);
+    if (event->type == EVENT_LOG && !log_has_room(run, report->host)) {
+        event_free(event);
+        return;
+    }
     if (event->type != EVENT_HOST_STATE) {
         publish(run, event, false);
         return;
