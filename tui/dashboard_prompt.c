@@ -30,8 +30,8 @@ static void send_request(struct dash *dash, const struct run_request *request) {
         [RUN_REQUEST_PROMOTE] = "asked to go on",
         [RUN_REQUEST_DRAIN] = "asked to drain: hosts under way are finished",
         [RUN_REQUEST_ABORT] = "asked to leave at once",
-        [RUN_REQUEST_TAKE_BACK] = "asked to go back",
-        [RUN_REQUEST_SKIP] = "asked to skip it",
+        [RUN_REQUEST_TAKE_BACK] = "asked to take back",
+        [RUN_REQUEST_SKIP] = "asked to skip",
     };
     if (dash->request == NULL || dash->view->ended) {
         dash_notice(dash, dash->view->ended ? "the run is over"
@@ -39,7 +39,9 @@ static void send_request(struct dash *dash, const struct run_request *request) {
         return;
     }
     dash->request(request, dash->request_arg);
-    dash_notice(dash, "%s", done[request->kind]);
+    bool takes_back = request->kind == RUN_REQUEST_TAKE_BACK;
+    const char *whom = request->host != NULL ? request->host : takes_back ? "all hosts" : "";
+    dash_notice(dash, "%s%s%s", done[request->kind], whom[0] != '\0' ? " " : "", whom);
 }
 
 /* The word that confirms: the host's name, or what is about to happen to all. */
@@ -61,6 +63,8 @@ void dash_ask_run(struct dash *dash, enum run_request_kind kind, bool of_selecte
     if (of_selected && state->selected < dash->view->host_count) {
         request.host = dash->view->hosts[state->selected].name;
     }
+    /* Whom it was asked for stays selected, so that one sees what becomes of it. */
+    state->pinned = state->pinned || request.host != NULL;
     if (dash->request == NULL || dash->view->ended || !is_destructive(kind)) {
         send_request(dash, &request);
         return;
@@ -68,7 +72,6 @@ void dash_ask_run(struct dash *dash, enum run_request_kind kind, bool of_selecte
     free(state->asked_host);
     state->asked_host = request.host != NULL ? xstrdup(request.host) : NULL;
     state->asked = (struct run_request){.kind = kind, .host = state->asked_host};
-    state->pinned = state->pinned || of_selected;
     open_prompt(dash, PROMPT_CONFIRM, NULL);
 }
 

@@ -87,6 +87,11 @@ static size_t selected_row(struct dash *dash) {
     return 0;
 }
 
+void dash_settle(struct dash *dash) {
+    dash_sort(dash);
+    selected_row(dash);
+}
+
 /* ---- cells ---- */
 
 static void add_copy(const struct model_host *model, const struct view_host *host,
