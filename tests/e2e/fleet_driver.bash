@@ -4,6 +4,8 @@
 #
 # Rollouts here are impatient (see inventory): what takes a minute by default takes seconds.
 
+bats_require_minimum_version 1.5.0
+
 root=$BATS_TEST_DIRNAME/../..
 testbed=$root/tests/testbed/testbed
 support=$root/tests/support

@@ -20,7 +20,8 @@ boot_id() { on "$1" cat /proc/sys/kernel/random/boot_id; }
     [ "$(event states h1)" = "connecting staged rebooting probing healthy" ]
     [ "$(boot_id h1)" != "$before1" ]
     [ "$(boot_id h2)" != "$before2" ]
-    ! sed '/"type":"wave_end","wave":1/,$d' "$events" | grep '"wave":2,.*"to":"rebooting"'
+    run -1 grep '"wave":2,.*"to":"rebooting"' \
+        <(sed '/"type":"wave_end","wave":1/,$d' "$events")
     on h1 'test ! -e /run/fleet/lock'
     # The intent is on disk before the act.
     [ "$(jq -r 'select(.type == "grant") | .act' "$events" | xargs)" = "reboot reboot" ]

@@ -197,7 +197,6 @@ assert_seq_goes_on() { journal >"$events.all"; "$support/read_events.py" check "
     assert_exit 0
     for h in h1 h2 h3; do assert_state $h healthy; done
     grep -q '"type":"wave_start","wave":3' "$events"
-    ! grep -q '"type":"wave_end","wave":3.*"type":"wave_start","wave":1' "$events"
     resume --waves 1
     assert_exit 2
 }
@@ -207,8 +206,8 @@ assert_seq_goes_on() { journal >"$events.all"; "$support/read_events.py" check "
     update --waves 1,100% --policy 'promote="manual"'
     assert_exit 6
     assert_state h1 healthy
-    ! grep '"type":"host_state","host":"h2".*"to":"skipped"' "$events"
-    ! on h2 test -e /run/fleet/lock
+    run -1 grep '"type":"host_state","host":"h2".*"to":"skipped"' "$events"
+    run -1 on h2 test -e /run/fleet/lock
     grep -q "fleet promote" "$text"
     fleet history
     grep -q paused "$events"

@@ -45,7 +45,7 @@ states() { jq -r '"\(.host) \(.secret) \(.state)"' "$events" | sort | xargs; }
     done
     [ "$(on h1 systemctl show -p MainPID --value worker)" != "$pid" ]
     encoded=$(base64 -w0 <"$T/token")
-    ! grep -rqs -e hunter2 -e "$encoded" "$T/state" "$events" "$text"
+    run ! grep -rqs -e hunter2 -e "$encoded" "$T/state" "$events" "$text"
     ! on h1 "journalctl --no-pager | grep -e hunter2 -e $encoded"
 }
 

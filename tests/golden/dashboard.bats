@@ -118,12 +118,12 @@ sizes_of() { # story, word
     open_screen bare rollback 80 24 NO_COLOR=1
     settled bare demo
     matches bare rollback-no-color
-    ! grep -q $'\e\\[[0-9;]*3[1-7]m' "$BATS_TEST_TMPDIR/screen"
+    run -1 grep -q $'\e\\[[0-9;]*3[1-7]m' "$BATS_TEST_TMPDIR/screen"
     tmux_ kill-session -t bare
     open_screen ascii rollback 80 24 LC_ALL=C
     settled ascii demo
     matches ascii rollback-ascii
-    ! LC_ALL=C grep -q $'[\x80-\xff]' "$BATS_TEST_TMPDIR/screen"
+    LC_ALL=C run -1 grep -q $'[\x80-\xff]' "$BATS_TEST_TMPDIR/screen"
     tmux_ kill-session -t ascii
 }
 
