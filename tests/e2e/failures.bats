@@ -61,7 +61,8 @@ change_known_key() { # HOST
     assert_host h8 "$(system good v1)" 2
     # People read the same words.
     grep -q "^h5 .*migrate.service" "$text"
-    grep -q 'migrate: relation greetings does not exist' "$events"
+    # journald may lose which unit the last words of so short a process belong to; systemd's own stay.
+    grep -q 'Failed to start migrate.service' "$events"
     grep -q "No space left on device" "$text"
 }
 
