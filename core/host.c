@@ -420,6 +420,11 @@ static void drop_operation(struct host *host) {
     host->op_done = false;
 }
 
+/* The host may have taken the lock already: its answer is waited for, so that it is let go. */
+static bool lock_is_asked_for(const struct host *host) {
+    return host->step == STEP_LOCK && host->op_started;
+}
+
 static void move(struct host *host, enum step next) {
     if ((host_steps[host->step].next & (UINT64_C(1) << next)) == 0 && next != STEP_UNLOCK) {
         fprintf(stderr, "fleet: bug: %s may not follow %s\n", host_steps[next].name,
@@ -489,7 +494,7 @@ static enum step_result run_step(struct host *host) {
                           "no end of \"%s\" within its time; see `fleet show %s %s`", step->name,
                           host->plan.run->run, host->plan.inv->name);
     }
-    if (host->ended && host->step < STEP_COMMIT_NOW) {
+    if (host->ended && host->step < STEP_COMMIT_NOW && !lock_is_asked_for(host)) {
         return host_fail(host, &host->ended_error);
     }
     if (restart_after_loss(host)) {
@@ -619,6 +624,7 @@ void host_release(struct host *host) {
     if (host->step < STEP_END) {
         /* The program leaves: what the guard will do is said by the caller. */
         host_health_stop(host);
+        host->locked = host->locked || lock_is_asked_for(host); /* let go by id: harmless if not */
         drop_operation(host);
         move(host, STEP_UNLOCK);
     }

@@ -1,0 +1,92 @@
+#!/usr/bin/env bats
+# A hostile world and a clumsy user: the operator's own disk, one machine twice, programs that never
+# stop talking.
+
+load fleet_driver
+
+setup_file() { begin_hosts 1; }
+teardown_file() { end_hosts; }
+setup() { load_hosts; }
+teardown() {
+    tell
+    if mountpoint -q "$T/small"; then umount "$T/small"; fi
+}
+
+# assert_says PATTERN: on the errors.
+assert_says() {
+    grep -q -- "$1" "$text" || {
+        echo "no '$1' there" >&2
+        return 1
+    }
+}
+
+# The journal takes no more than this many KB: what a full disk does in mid-run. (The signal that
+# comes with the limit is ignored, as the write's error is what a full disk gives.)
+update_with_journal_of() { # KB OPTION...
+    status=0
+    (
+        trap '' XFSZ
+        ulimit -f "$1"
+        exec timeout -k 15 60 "$FLEET" -i "$inventory" --state-dir "$T/state" update --yes --json \
+            --now "${@:2}" >/dev/null 2>"$text" </dev/null 3>&-
+    ) || status=$?
+}
+
+@test "no room for the journal: nothing is started, nothing is left" {
+    inventory h1="$(system good v1)"
+    mkdir "$T/small"
+    mount -t tmpfs -o size=64k none "$T/small"
+    status=0
+    "$FLEET" -i "$inventory" --state-dir "$T/small/state" update --yes >"$events" 2>"$text" \
+        </dev/null 3>&- || status=$?
+    assert_exit 1
+    assert_says "nothing was started; free space there"
+    [ -z "$(ls "$T/small/state/runs")" ]
+    assert_host h1 "$v0" 1
+}
+
+@test "a journal that fills up in mid-run: the host ends on one side, the run with 1" {
+    inventory h1="$(system good v1)"
+    for kilobytes in 1 2 3 4; do
+        update_with_journal_of "$kilobytes"
+        assert_exit 1
+        assert_says "journal.jsonl can't be written"
+        assert_says "fleet resume"
+        await_host 20 h1 "$v0" 1
+    done
+}
+
+@test "one machine under two names: one of them, and said so; with --lock-timeout both" {
+    inventory h1="$(system good v1)" h1
+    python3 - "$inventory" <<'PYTHON'
+import json, sys
+with open(sys.argv[1]) as file:
+    fleet = json.load(file)
+fleet["hosts"]["again"] = dict(fleet["hosts"]["h1"])
+with open(sys.argv[1], "w") as file:
+    json.dump(fleet, file)
+PYTHON
+    update --now --parallel 2
+    assert_exit 7
+    assert_says "on the same machine under another name"
+    [ "$(event end)" = 'run_end 7 {"healthy": 1, "skipped": 1}' ]
+    assert_host h1 "$(system good v1)" 2
+    update --now --parallel 2 --lock-timeout 30s
+    assert_exit 0
+    assert_host h1 "$(system good v1)" 2
+}
+
+@test "a build command that never stops printing is ended" {
+    inventory h1 'hosts.h1.system={"command": ["yes", "/nix/store/x"]}'
+    update
+    assert_exit 9
+    assert_says "on its standard output, where one store path is expected"
+    assert_host h1 "$(system good v1)" 2
+}
+
+@test "an inventory without hosts" {
+    echo '{"version": 1, "hosts": {}}' >"$inventory"
+    update
+    assert_exit 0
+    assert_says "has no hosts: nothing to do"
+}
