@@ -9,6 +9,7 @@
  */
 #include "core/run.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pwd.h>
 #include <signal.h>
@@ -892,6 +893,7 @@ static void start_hosts(struct run *run) {
     struct lane_options lane = {
         .keyring = options->keyring, .reports = &run->reports, .transport = transport_new};
     run->lane_count = lanes_for(options);
+    assert(run->lane_count > 0);
     for (uint32_t i = 0; i < run->lane_count; i++) {
         run->lanes[i] = lane_new(&lane);
     }

@@ -7,7 +7,8 @@
  * credentials must be this very process. Back-pressure both ways: the stream is paused while
  * libcurl doesn't read, the pipe isn't read while the stream's queue is full.
  */
-#include <assert.h>
+#include <errno.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -204,7 +205,11 @@ static int listen_anywhere(char *ret_name, size_t size) {
     }
     /* An abstract name begins with a NUL and isn't ended by one. */
     size_t name_len = len - offsetof(struct sockaddr_un, sun_path) - 1;
-    assert(name_len < size);
+    if (name_len >= size) {
+        close(fd);
+        errno = ENAMETOOLONG;
+        return -1;
+    }
     memcpy(ret_name, address.sun_path + 1, name_len);
     ret_name[name_len] = '\0';
     return fd;
