@@ -209,7 +209,7 @@ roll_out() { # version: of all four hosts, one at a time, in two waves
     sees second 'wave 1 of 2'
     press second 'read-only' p
     press second 'read-only' R
-    ! grep -q pauses "$(journal)/journal.jsonl"
+    run -1 grep -q pauses "$(journal)/journal.jsonl"
     sees second 'over: done'
     press second 'code 0' q
     sees "$screen" 'code 0'
