@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2034
 # Drives the built program on the testbed's hosts and asks those hosts what became of them: by
 # ssh and HTTP of the tests' own, never by the program under test.
 #
@@ -58,7 +58,7 @@ inventory() {
 # are kept in $events and $text, the exit code in `status`.
 fleet() {
     status=0
-    timeout -k 15 ${PATIENCE:-75} "$FLEET" -i "$inventory" --state-dir "$T/state" "$@" \
+    timeout -k 15 75 "$FLEET" -i "$inventory" --state-dir "$T/state" "$@" \
         >"$events" 2>"$text" </dev/null 3>&- || status=$?
 }
 
@@ -95,8 +95,9 @@ await_state() { # SECONDS HOST STATE
     await_event "$1" "\"type\":\"host_state\",\"host\":\"$2\".*\"to\":\"$3\""
 }
 
-# What failed shall tell its story.
+# For teardown: what failed shall tell its story, and nothing of a test outlives it.
 tell() {
+    jobs -rp | xargs -r kill -KILL
     [ -n "${BATS_TEST_COMPLETED:-}" ] && return
     echo "status ${status:-}"
     cat "$text"
