@@ -1222,6 +1222,6 @@ Test(rollout, says_why_it_waits_at_every_time) {
     expect("stop max-failed; skip h2 budget");
     failed(2, HOST_SKIPPED, "budget");
     expect("end-wave 2; end");
-    assert_waits("it is over");
+    assert_waits("it stops, as more hosts failed than max_failed allows");
     buf_free(&why);
 }
