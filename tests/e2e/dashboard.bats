@@ -136,14 +136,14 @@ roll_out() { # version: of all four hosts, one at a time, in two waves
     press "$screen" 'asked to go on' Escape c
     sees "$screen" 'code 3'
     given_back "$screen"
-    run -0 cat "$(journal)/journal.jsonl"
-    [[ $output == *' pauses the run"'* ]]
-    [[ $output == *' skips h4"'* ]]
-    [[ $output == *' takes back h1"'* ]]
-    [[ $output == *'"type":"promote"'* ]]
-    [[ $output == *'"host":"h1"'*'"to":"rolled_back"'* ]]
-    [[ $output == *'"host":"h4"'*'"to":"skipped"'* ]]
-    [[ $output != *'"host":"h4"'*'"to":"activating"'* ]]
+    local events word
+    events=$(journal)/journal.jsonl
+    for word in ' pauses the run"' ' skips h4"' ' takes back h1"' '"type":"promote"' \
+        '"host":"h1".*"to":"rolled_back"' '"host":"h4".*"to":"skipped"' \
+        '"host":"h2".*"to":"healthy"'; do
+        grep -q -- "$word" "$events"
+    done
+    run -1 grep -q '"host":"h4".*"to":"activating"' "$events"
 }
 
 @test "views and settings" {
@@ -193,9 +193,9 @@ roll_out() { # version: of all four hosts, one at a time, in two waves
     press "$screen" 'PHASE' fg Enter
     tmux_ resize-window -t "$screen" -x 1 -y 1
     tmux_ resize-window -t "$screen" -x 80 -y 24
-    press "$screen" 'keys' C-c
-    sees "$screen" 'as asked'
-    sees "$screen" 'code 1' # 148 of the stopped job, or 130 of its end
+    type_ "$screen" C-c
+    sees "$screen" 'go on with: fleet resume'
+    given_back "$screen"
     tmux_ kill-session -t "$screen"
 }
 
