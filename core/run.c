@@ -232,8 +232,21 @@ static void publish_end(struct run *run, int exit_code) {
 static void schedule_tick(struct run *run);
 static void end_run(struct run *run);
 
-/* Why no more hosts are started, in the rollout's own words. */
+static bool all_have_ended(const struct run *run) {
+    size_t open = 0;
+    for (int state = 0; state < HOST_STATE_COUNT; state++) {
+        if (!host_state_is_end((enum host_state)state)) {
+            open += rollout_count(run->rollout, (enum host_state)state);
+        }
+    }
+    return open == 0;
+}
+
+/* Why no more hosts are started, in the rollout's own words; NULL where none is left to start. */
 static struct event *stop_event(const struct run *run) {
+    if (all_have_ended(run)) {
+        return NULL;
+    }
     struct event *event = event_new(EVENT_LOG);
     struct buf words = BUF_INIT;
     rollout_waiting(run->rollout, now_ms(), &words);
