@@ -20,16 +20,21 @@ assert_says() {
     }
 }
 
-# The journal takes no more than this many KB: what a full disk does in mid-run. (The signal that
-# comes with the limit is ignored, as the write's error is what a full disk gives.)
-update_with_journal_of() { # KB OPTION...
-    status=0
+# From the given state on the journal takes no more: what a full disk does in mid-run. (The signal
+# that comes with the limit is ignored, as the write's error is what a full disk gives.)
+update_until_disk_is_full_at() { # STATE
+    mkfifo "$T/pipe"
+    cat "$T/pipe" >"$events" &
     (
         trap '' XFSZ
-        ulimit -f "$1"
-        exec timeout -k 15 60 "$FLEET" -i "$inventory" --state-dir "$T/state" update --yes --json \
-            --now "${@:2}" >/dev/null 2>"$text" </dev/null 3>&-
-    ) || status=$?
+        exec "$FLEET" -i "$inventory" --state-dir "$T/state" update --yes --json \
+            >"$T/pipe" 2> >(cat >"$text") </dev/null 3>&-
+    ) &
+    operator=$!
+    await_state 20 h1 "$1"
+    prlimit --pid "$operator" --fsize=1
+    end_update
+    rm "$T/pipe"
 }
 
 @test "no room for the journal: nothing is started, nothing is left" {
@@ -45,10 +50,10 @@ update_with_journal_of() { # KB OPTION...
     assert_host h1 "$v0" 1
 }
 
-@test "a journal that fills up in mid-run: the host ends on one side, the run with 1" {
+@test "a journal that fills up in mid-run: the host goes back, the run ends with 1" {
     inventory h1="$(system good v1)"
-    for kilobytes in 1 2 3 4; do
-        update_with_journal_of "$kilobytes"
+    for state in activating probing; do
+        update_until_disk_is_full_at "$state"
         assert_exit 1
         assert_says "journal.jsonl can't be written"
         assert_says "fleet resume"
