@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # A hostile world and a clumsy user: the operator's own disk, one machine twice, programs that never
 # stop talking.
+# shellcheck disable=SC2154
 
 load fleet_driver
 
