@@ -137,9 +137,11 @@ until [ -e /run/held ]; do sleep 0.05; done'
 
 @test "the lock: one of many gets it, a lapsed one is taken over, a live guard's never" {
     take() { # id, run, lease
-        run_script "$I" lock lock_take -- LOCK_ID="$1" LOCK_RUN="$2" LOCK_WHO="$1@there 77" LEASE_MS="$3"
+        run_script "$I" lock lock_take -- LOCK_ID="$1" LOCK_RUN="$2" LOCK_WHO="$1@there 77" LEASE_MS="$3" \
+            RENEW=no
     }
-    compose lock lock_take -- LOCK_ID=ID LOCK_RUN=ID LOCK_WHO=w LEASE_MS=60000 >"$BATS_TEST_TMPDIR/take"
+    compose lock lock_take -- LOCK_ID=ID LOCK_RUN=ID LOCK_WHO=w LEASE_MS=60000 RENEW=no \
+        >"$BATS_TEST_TMPDIR/take"
     "$testbed" ssh "$I" 'sh -c "cat >/root/take"' <"$BATS_TEST_TMPDIR/take"
     run on_host <<<'for i in $(seq 40); do sed "s/ID='"'ID'"'/ID=i$i/; s/RUN='"'ID'"'/RUN=r$i/" /root/take | sh & done | grep -c "^lock ok"; wait'
     [ "$output" = 1 ]
