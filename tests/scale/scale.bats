@@ -14,6 +14,12 @@ setup() {
     result=$BATS_TEST_TMPDIR/result
 }
 
+# Memory is the program's as users have it; a sanitizer's own is several times that.
+as_users_have_it() {
+    local release=$BATS_TEST_DIRNAME/../../build/fleet
+    [ ! -x "$release" ] || FLEET=$release
+}
+
 # Each argument: a Python expression over `r`, the result, and `host(N)`, the end of host-N.
 holds() {
     python3 - "$result" "$@" <<'PYTHON'
@@ -31,6 +37,7 @@ PYTHON
 }
 
 @test "a thousand hosts are updated with two handshakes each" {
+    as_users_have_it
     "${play[@]}" --hosts 1000 -- update --yes --now --parallel 100 >"$result"
     holds 'r["exit"] == 0' 'r["states"] == {"healthy": 1000}' \
         'r["handshakes"] == 2000' 'r["most_handshakes"] == 2' \
@@ -38,6 +45,7 @@ PYTHON
 }
 
 @test "a thousand unchanged hosts are left alone with one handshake each" {
+    as_users_have_it
     "${play[@]}" --hosts 1000 --unchanged -- update --yes --now >"$result"
     holds 'r["exit"] == 0' 'r["states"] == {"unchanged": 1000}' 'r["handshakes"] == 1000' \
         'r["rss_mb"] < 200'
