@@ -7,8 +7,9 @@
  * it, through a bounded queue a host. A host that falls behind leaves the pass and is served in a
  * later one. Pipelined: two round trips for any number of paths (NIX-PROTOCOL 10, 12).
  *
- * One reader a lane, not one for the whole program: nothing is shared between threads, and reading
- * a path twice from the local store costs a hundredth of encrypting it once (docs/decisions).
+ * One reader a lane, not one for the whole program: nothing is shared between threads. A path is
+ * then read and hashed at most once a lane, whatever the number of its hosts (docs/decisions.md has
+ * the price).
  */
 #ifndef FLEET_TRANSPORT_COPY_H
 #define FLEET_TRANSPORT_COPY_H
