@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -91,15 +92,34 @@ int journal_dir_sync(const char *path, struct error *error) {
     return 0;
 }
 
+/* A run on disk. Its id says the second it began in; the first event, down to a millisecond. */
+struct listed_run {
+    char *id;
+    char began[32]; /* the `ts` of its first event, which sorts as text; "": none yet */
+};
+
+#define ID_SECOND_SIZE (sizeof("20261122-170400") - 1)
+
+static void read_began(const char *journal, char ret_began[32]) {
+    char line[128] = "";
+    AUTO_CLOSE int fd = open(journal, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd >= 0 ? pread(fd, line, sizeof(line) - 1, 0) : -1;
+    line[got > 0 ? got : 0] = '\0';
+    const char *ts = strstr(line, "\"ts\":\"");
+    (void)snprintf(ret_began, 32, "%.31s", ts != NULL ? ts + strlen("\"ts\":\"") : "");
+}
+
 static int compare_newest_first(const void *a, const void *b) {
-    char *const *left = a;
-    char *const *right = b;
-    return strcmp(*right, *left);
+    const struct listed_run *left = a;
+    const struct listed_run *right = b;
+    int order = strncmp(right->id, left->id, ID_SECOND_SIZE);
+    order = order != 0 ? order : strcmp(right->began, left->began);
+    return order != 0 ? order : strcmp(right->id, left->id);
 }
 
 int journal_list(const char *state_dir, char ***ret, size_t *ret_count, struct error *error) {
     AUTO_FREE char *runs = xasprintf("%s/runs", state_dir);
-    char **ids = NULL;
+    struct listed_run *listed = NULL;
     size_t count = 0;
     DIR *folder = opendir(runs);
     if (folder == NULL && errno != ENOENT) {
@@ -108,16 +128,22 @@ int journal_list(const char *state_dir, char ***ret, size_t *ret_count, struct e
     for (struct dirent *entry; folder != NULL && (entry = readdir(folder)) != NULL;) {
         AUTO_FREE char *journal = journal_dir_path(state_dir, entry->d_name, "journal.jsonl");
         if (run_id_is_valid(entry->d_name) && access(journal, F_OK) == 0) {
-            ids = xrealloc(ids, (count + 1) * sizeof(*ids));
-            ids[count++] = xstrdup(entry->d_name);
+            listed = xrealloc(listed, (count + 1) * sizeof(*listed));
+            listed[count].id = xstrdup(entry->d_name);
+            read_began(journal, listed[count++].began);
         }
     }
     if (folder != NULL) {
         closedir(folder);
     }
     if (count > 1) {
-        qsort(ids, count, sizeof(*ids), compare_newest_first);
+        qsort(listed, count, sizeof(*listed), compare_newest_first);
     }
+    char **ids = count > 0 ? xcalloc(count, sizeof(*ids)) : NULL;
+    for (size_t i = 0; i < count; i++) {
+        ids[i] = listed[i].id;
+    }
+    free(listed);
     *ret = ids;
     *ret_count = count;
     return 0;

@@ -31,7 +31,7 @@ TestSuite(journal, .init = make_state_dir, .fini = remove_state_dir);
 static void append(struct journal *journal, uint64_t seq, bool sync) {
     struct event *event = event_new(EVENT_LOG);
     event->seq = seq;
-    event->ts_ms = INT64_C(1795367071123);
+    event->ts_ms = INT64_C(1795367071123) + (int64_t)seq;
     event->run = xstrdup("r");
     event->line = xasprintf("line %llu", (unsigned long long)seq);
     struct error error = ERROR_INIT;
@@ -274,6 +274,26 @@ Test(journal, run_is_found_by_a_part_of_its_id) {
     cr_assert_eq(count, 3);
     cr_assert_str_eq(list[0], ids[2]);
     for (size_t i = 0; i < count; i++) {
+        free(list[i]);
+    }
+    free(list);
+}
+
+/* An id says the second only, and a small run is over in less. */
+Test(journal, runs_of_one_second_are_listed_by_their_first_event) {
+    static const char *const ids[] = {"20261122-170400-zzzzzz", "20261122-170400-aaaaaa",
+                                      "20261122-170400-mmmmmm"};
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
+        struct journal *journal = create(ids[i]);
+        append(journal, i + 1, false);
+        journal_close(journal);
+    }
+    char **list = NULL;
+    size_t count = 0;
+    cr_assert_eq(journal_list(state_dir, &list, &count, NULL), 0);
+    cr_assert_eq(count, ARRAY_LEN(ids));
+    for (size_t i = 0; i < count; i++) {
+        cr_assert_str_eq(list[i], ids[count - 1 - i]);
         free(list[i]);
     }
     free(list);
