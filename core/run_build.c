@@ -1,0 +1,146 @@
+/* Where each host's system comes from: a build, a saved plan, or what the host or the journal of a
+ * resumed run already names.
+ */
+#include "core/run_internal.h"
+
+#include <unistd.h>
+
+#include "core/base/xalloc.h"
+#include "core/build.h"
+
+static const char *const build_names[] = {[BUILD_EVALUATING] = "evaluating",
+                                          [BUILD_BUILDING] = "building",
+                                          [BUILD_BUILT] = "built",
+                                          [BUILD_FAILED] = "failed"};
+
+static void on_build_state(size_t index, enum build_state state, const char *path, const char *drv,
+                           void *arg) {
+    struct run *run = arg;
+    struct event *event = run_host_event(run, EVENT_BUILD, run->build_map[index]);
+    event->state = xstrdup(build_names[state]);
+    event->path = path != NULL ? xstrdup(path) : NULL;
+    event->drv = drv != NULL ? xstrdup(drv) : NULL;
+    run_publish(run, event, false);
+}
+
+static void on_build_log(size_t index, const char *line, size_t len, void *arg) {
+    struct run *run = arg;
+    run_publish_log(run, index != SIZE_MAX ? run->build_map[index] : SIZE_MAX, "build", line, len);
+}
+
+static void on_built(size_t index, const struct build_result *result, void *arg) {
+    static const enum host_source_kind kinds[] = {[BUILD_SOURCE_LOCAL] = HOST_SOURCE_LOCAL,
+                                                  [BUILD_SOURCE_REMOTE] = HOST_SOURCE_REMOTE,
+                                                  [BUILD_SOURCE_TARGET] = HOST_SOURCE_TARGET};
+    struct run *run = arg;
+    struct host_source source = {.kind = kinds[result->source],
+                                 .remote = result->remote,
+                                 .remote_command = result->remote_command};
+    size_t host = run->build_map[index];
+    lane_desired(run->hosts[host].lane, host, result->path, &source);
+}
+
+static void on_build_failed(size_t index, const struct error *error, void *arg) {
+    struct run *run = arg;
+    size_t host = run->build_map[index];
+    if (error->code != FLEET_ERR_CANCELLED) {
+        lane_end(run->hosts[host].lane, host, HOST_FAILED, error);
+    }
+}
+
+static void on_build_done(void *arg) {
+    struct run *run = arg;
+    run->build_done = true;
+    run_maybe_close(run);
+}
+
+static const struct conn_spec *build_spec(const struct inv_host *host, void *arg) {
+    const struct run *run = arg;
+    return spec_of(run->options->specs, host);
+}
+
+/* What a resumed host is to run is known from the journal where its change was granted, or where
+ * its build still lies here. */
+static bool give_recorded(struct run *run, size_t host) {
+    const struct resume_host *recorded = run->resume != NULL ? &run->resume->hosts[host] : NULL;
+    if (recorded == NULL || recorded->path == NULL) {
+        return false;
+    }
+    struct host_source source = {.kind = HOST_SOURCE_LOCAL};
+    if (access(recorded->path, F_OK) != 0 || run->options->action == ACTION_ROLLBACK) {
+        if (!recorded->touched && run->options->action != ACTION_ROLLBACK) {
+            return false;
+        }
+        source.kind = HOST_SOURCE_TARGET; /* it was copied there before its change was granted */
+    }
+    lane_desired(run->hosts[host].lane, host, recorded->path, &source);
+    return true;
+}
+
+/* Fills build_hosts and build_map; how many there are to build. */
+static size_t choose_builds(struct run *run) {
+    size_t count = 0;
+    run->build_hosts = xcalloc(run->options->host_count + 1, sizeof(*run->build_hosts));
+    run->build_map = xcalloc(run->options->host_count + 1, sizeof(*run->build_map));
+    for (size_t i = 0; i < run->options->host_count; i++) {
+        if (run->hosts[i].lane != NULL && !give_recorded(run, i)) {
+            run->build_hosts[count] = run_inv(run, i);
+            run->build_map[count++] = i;
+        }
+    }
+    return count;
+}
+
+static void start_build(struct run *run) {
+    static const struct build_handlers handlers = {.on_state = on_build_state,
+                                                   .on_log = on_build_log,
+                                                   .on_built = on_built,
+                                                   .on_failed = on_build_failed,
+                                                   .on_done = on_build_done};
+    const struct run_options *options = run->options;
+    struct build_options build = {.run_dir = journal_dir(run->journal),
+                                  .out_link = options->out_link,
+                                  .transport = run->transport,
+                                  .spec = build_spec,
+                                  .spec_arg = run};
+    size_t count = choose_builds(run);
+    if (count > 0) {
+        run->build = build_start(&run->loop, options->inventory, run->build_hosts, count, &build,
+                                 &handlers, run);
+    }
+}
+
+/* A rollback needs no build: the hosts have it. Without a path they choose themselves. */
+static void start_rollback(struct run *run) {
+    struct host_source source = {.kind = HOST_SOURCE_TARGET};
+    for (size_t i = 0; i < run->options->host_count; i++) {
+        if (run->hosts[i].lane == NULL || give_recorded(run, i)) {
+            continue;
+        }
+        const struct run_system *systems = run->options->systems;
+        const char *path = systems != NULL ? systems[i].path : run->options->to_path;
+        if (path != NULL) {
+            lane_desired(run->hosts[i].lane, i, path, &source);
+        }
+    }
+}
+
+/* `update --plan`: exactly what was planned. */
+static void start_planned(struct run *run) {
+    for (size_t i = 0; i < run->options->host_count; i++) {
+        const struct run_system *system = &run->options->systems[i];
+        struct host_source source = {.kind = system->on_target ? HOST_SOURCE_TARGET
+                                                               : HOST_SOURCE_LOCAL};
+        lane_desired(run->hosts[i].lane, i, system->path, &source);
+    }
+}
+
+void run_start_systems(struct run *run) {
+    if (run->options->action == ACTION_ROLLBACK) {
+        start_rollback(run);
+    } else if (run->options->systems != NULL) {
+        start_planned(run);
+    } else if (run->options->action != ACTION_REBOOT) {
+        start_build(run);
+    }
+}

@@ -1,0 +1,253 @@
+/* The rollout's decisions, on their way through the journal to the lanes.
+ *
+ * Decisions are drained in batches: their events are written, synced once, and only then carried
+ * out. What could not be written is not done (is_refused).
+ */
+#include "core/run_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/xalloc.h"
+
+/* A decision that waits for the journal. */
+struct posting {
+    struct rollout_decision decision;
+    struct posting *next;
+};
+
+static bool all_have_ended(const struct run *run) {
+    size_t open = 0;
+    for (int state = 0; state < HOST_STATE_COUNT; state++) {
+        if (!host_state_is_end((enum host_state)state)) {
+            open += rollout_count(run->rollout, (enum host_state)state);
+        }
+    }
+    return open == 0;
+}
+
+/* Why no more hosts are started, in the rollout's own words; NULL where none is left to start. */
+static struct event *stop_event(const struct run *run) {
+    if (all_have_ended(run)) {
+        return NULL;
+    }
+    struct event *event = event_new(EVENT_LOG);
+    struct buf words = BUF_INIT;
+    rollout_waiting(run->rollout, run_now_ms(), &words);
+    event->stream = xstrdup("fleet");
+    event->line = buf_take(&words);
+    return event;
+}
+
+static struct event *decision_event(struct run *run, const struct rollout_decision *decision) {
+    struct event *event = NULL;
+    struct run_host *host = &run->hosts[decision->host];
+    switch (decision->kind) {
+    case ROLLOUT_GRANT:
+        event = run_host_event(run, EVENT_GRANT, decision->host);
+        event->act = decision->act;
+        event->path = xstrdup(host->path != NULL ? host->path : "");
+        event->nonce = xstrdup(host->nonce != NULL ? host->nonce : "");
+        break;
+    case ROLLOUT_TAKE_BACK:
+        event = run_host_event(run, EVENT_GRANT, decision->host);
+        event->act = ACT_ROLLBACK;
+        event->path = xstrdup("");
+        break;
+    case ROLLOUT_WAVE_START:
+    case ROLLOUT_WAVE_END:
+        event = event_new(decision->kind == ROLLOUT_WAVE_START ? EVENT_WAVE_START : EVENT_WAVE_END);
+        event->wave = (uint32_t)decision->wave;
+        break;
+    case ROLLOUT_STOP:
+        event = stop_event(run);
+        break;
+    case ROLLOUT_PAUSE:
+    case ROLLOUT_BAKE:
+        event = event_new(EVENT_PAUSE);
+        event->wave = (uint32_t)decision->wave;
+        event->reason = xstrdup(decision->kind == ROLLOUT_BAKE
+                                    ? "bake"
+                                    : (decision->reason != NULL ? decision->reason : "paused"));
+        break;
+    case ROLLOUT_LEAVE:
+    case ROLLOUT_SKIP:
+    case ROLLOUT_REPROBE:
+    case ROLLOUT_END:
+        break;
+    }
+    return event;
+}
+
+/* A host that was healthy before the run was resumed is connected to only now. */
+static void take_back(struct run *run, size_t index) {
+    struct run_host *host = &run->hosts[index];
+    if (host->lane != NULL) {
+        lane_take_back(host->lane, index);
+        return;
+    }
+    struct host_resume back = run->resume->hosts[index].ask;
+    back.ask = true;
+    back.back = true;
+    back.taken_back = true;
+    host->released = false;
+    run_add_host(run, index, &back);
+}
+
+static void skip_host(struct run *run, const struct rollout_decision *decision) {
+    struct error error = ERROR_INIT;
+    const char *reason = decision->reason != NULL ? decision->reason : "stopped";
+    error_set(&error, FLEET_ERR_CANCELLED, reason, "%s",
+              strcmp(reason, "budget") == 0
+                  ? "not started: the run stopped before its turn; untouched"
+                  : "not started: the run was stopped; untouched");
+    lane_end(run->hosts[decision->host].lane, decision->host, HOST_SKIPPED, &error);
+}
+
+/* What a decision does, once it is on disk. */
+static void carry_out(struct run *run, const struct rollout_decision *decision) {
+    /* Decisions of no host carry host 0, which an empty fleet does not have. */
+    bool known = decision->host < run->options->host_count;
+    struct lane *lane = known ? run->hosts[decision->host].lane : NULL;
+    bool of_host = decision->kind == ROLLOUT_GRANT || decision->kind == ROLLOUT_LEAVE ||
+                   decision->kind == ROLLOUT_SKIP || decision->kind == ROLLOUT_REPROBE;
+    if (of_host && lane == NULL) {
+        return;
+    }
+    switch (decision->kind) {
+    case ROLLOUT_GRANT:
+        lane_grant(lane, decision->host, decision->act);
+        break;
+    case ROLLOUT_LEAVE:
+        lane_leave(lane, decision->host);
+        break;
+    case ROLLOUT_TAKE_BACK:
+        take_back(run, decision->host);
+        break;
+    case ROLLOUT_SKIP:
+        skip_host(run, decision);
+        break;
+    case ROLLOUT_REPROBE:
+        lane_reprobe(lane, decision->host);
+        break;
+    case ROLLOUT_END:
+        run_end(run);
+        break;
+    case ROLLOUT_WAVE_START:
+    case ROLLOUT_WAVE_END:
+    case ROLLOUT_BAKE:
+    case ROLLOUT_PAUSE:
+    case ROLLOUT_STOP:
+        break;
+    }
+}
+
+static bool needs_sync(enum rollout_decision_kind kind) {
+    return kind == ROLLOUT_GRANT || kind == ROLLOUT_TAKE_BACK;
+}
+
+/* What is not on disk is not done. The way back of a host under its guard is no exception: the
+ * guard takes it anyway, with or without us. */
+static bool is_refused(const struct run *run, const struct rollout_decision *decision) {
+    bool back = decision->kind == ROLLOUT_GRANT && decision->act == ACT_ROLLBACK;
+    return run->failure.code != 0 && needs_sync(decision->kind) && !back;
+}
+
+/* The host that waits for the refused decision gets an answer all the same: untouched, or back. A
+ * healthy one that should go back for the others' sake can't be answered, so the run ends. */
+static void refuse(struct run *run, const struct rollout_decision *decision) {
+    struct lane *lane = run->hosts[decision->host].lane;
+    struct error error = ERROR_INIT;
+    if (decision->kind == ROLLOUT_TAKE_BACK) {
+        run_end(run);
+    } else if (lane != NULL) {
+        error_set(&error, FLEET_ERR_CANCELLED, "stopped", "%s: the run's journal can't be written",
+                  decision->act == ACT_COMMIT ? "proven, but not committed" : "untouched");
+        lane_end(lane, decision->host, HOST_SKIPPED, &error);
+    }
+}
+
+/* Nobody can promote a paused run where no person is there: it lets go, its hosts stay where they
+ * are, and `fleet promote` goes on from there. */
+static bool leaves_at(const struct run *run, const struct rollout_decision *decision) {
+    return decision->kind == ROLLOUT_PAUSE && !run->options->interactive &&
+           decision->reason != NULL && strcmp(decision->reason, "promote") == 0;
+}
+
+/* One batch of decisions; false when there was none. */
+static bool drain_decisions(struct run *run) {
+    struct posting *first = NULL;
+    struct posting **last = &first;
+    struct rollout_decision decision;
+    bool sync = false;
+    if (run->draining) {
+        return false;
+    }
+    run->draining = true;
+    while (rollout_next(run->rollout, &decision)) {
+        struct posting *posting = xcalloc(1, sizeof(*posting));
+        posting->decision = decision;
+        *last = posting;
+        last = &posting->next;
+        sync = sync || needs_sync(decision.kind);
+    }
+    bool any = first != NULL;
+    /* The last granted event's write syncs all before it. */
+    struct posting *final = NULL;
+    for (struct posting *posting = first; posting != NULL; posting = posting->next) {
+        final = needs_sync(posting->decision.kind) ? posting : final;
+    }
+    for (struct posting *posting = first; posting != NULL; posting = posting->next) {
+        struct event *event = decision_event(run, &posting->decision);
+        if (event != NULL) {
+            run_publish(run, event, sync && posting == final);
+        }
+    }
+    while (first != NULL) {
+        struct posting *posting = first;
+        first = posting->next;
+        if (leaves_at(run, &posting->decision)) {
+            run_end(run);
+        }
+        if (is_refused(run, &posting->decision)) {
+            refuse(run, &posting->decision);
+        } else {
+            carry_out(run, &posting->decision);
+        }
+        free(posting);
+    }
+    run->draining = false;
+    return any;
+}
+
+static void schedule_tick(struct run *run);
+
+void run_decide(struct run *run) {
+    if (run->ended) {
+        return;
+    }
+    while (drain_decisions(run)) { /* what is published may lead to further ones */
+    }
+    schedule_tick(run);
+}
+
+static void on_tick(uv_timer_t *timer) {
+    struct run *run = timer->data;
+    rollout_tick(run->rollout, run_now_ms());
+    run_decide(run);
+}
+
+static void schedule_tick(struct run *run) {
+    uint64_t at = rollout_next_tick_ms(run->rollout);
+    if (run->closing || at == UINT64_MAX) {
+        return;
+    }
+    uint64_t now = run_now_ms();
+    uv_timer_start(&run->tick, on_tick, at > now ? at - now : 0, 0);
+}
+
+void run_decide_soon(struct run *run) {
+    if (!run->ended) {
+        uv_timer_start(&run->tick, on_tick, 0, 0);
+    }
+}
