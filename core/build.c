@@ -95,7 +95,7 @@ static void describe_failure(const struct build_log *log, const struct build_too
     if (words.len == 0) {
         buf_printf(&words, "exit status %d and not a word", result->status);
     }
-    if (log->path != NULL) {
+    if (log->file != NULL) {
         size_t len = strlen(log->path);
         if (len <= LOGGED_NAME_MAX) {
             buf_printf(&words, "\nthe whole log: %s", log->path);

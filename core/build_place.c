@@ -104,7 +104,7 @@ static void fail_build(struct build_job *job, const struct stream_end *end) {
     } else if (words.len == 0) {
         buf_printf(&words, "exit status %d and not a word", end->status);
     }
-    if (job->log.path != NULL) {
+    if (job->log.file != NULL) {
         buf_printf(&words, "\nthe whole log: %s", job->log.path);
     }
     struct error error = ERROR_INIT;

@@ -39,10 +39,11 @@ void view_free(struct view *view) {
     }
     for (size_t i = 0; i < view->host_count; i++) {
         struct view_host *host = &view->hosts[i];
-        char *const owned[] = {host->name,       host->address,      host->reason,
-                               host->message,    host->current,      host->desired,
-                               host->last_probe, host->nonce,        host->verdict,
-                               host->built,      host->granted_path, host->first_current};
+        char *const owned[] = {host->name,         host->address,      host->reason,
+                               host->message,      host->current,      host->desired,
+                               host->last_probe,   host->nonce,        host->verdict,
+                               host->built,        host->granted_path, host->first_current,
+                               host->failed_before};
         for (size_t j = 0; j < ARRAY_LEN(owned); j++) {
             free(owned[j]);
         }
@@ -134,7 +135,33 @@ static void apply_host_state(struct view *view, struct view_host *host, const st
     }
 }
 
+#define FAILED_BEFORE_MAX 200
+
+/* True where `name` is one of "web, units". */
+static bool is_listed(const char *list, const char *name) {
+    size_t len = strlen(name);
+    for (const char *at = list; (at = strstr(at, name)) != NULL; at += len) {
+        if ((at == list || at[-1] == ' ') && (at[len] == ',' || at[len] == '\0')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A probe before anything was done to the host: what fails is no work of this run. */
+static void note_before(struct view_host *host, const struct event *event) {
+    const char *known = host->failed_before != NULL ? host->failed_before : "";
+    if (event->ok || host->granted[ACT_ACTIVATE] || event->name == NULL || event->name[0] == '\0' ||
+        is_listed(known, event->name) || strlen(known) > FAILED_BEFORE_MAX) {
+        return;
+    }
+    char *list = xasprintf("%s%s%s", known, known[0] != '\0' ? ", " : "", event->name);
+    set_text(&host->failed_before, list);
+    free(list);
+}
+
 static void apply_probe(struct view_host *host, const struct event *event) {
+    note_before(host, event);
     if (event->ok && host->probe_failed) {
         return;
     }

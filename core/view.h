@@ -25,8 +25,9 @@ struct view_host {
     int64_t generation;       /* the profile's, as last said; 0 unknown */
     int64_t first_generation; /* as first said: before the change */
     uint64_t bytes_done, bytes_total, paths_done, paths_total;
-    char *last_probe;  /* name: detail of the last failed probe, or of the last */
-    bool probe_failed; /* last_probe failed */
+    char *last_probe;    /* name: detail of the last failed probe, or of the last */
+    bool probe_failed;   /* last_probe failed */
+    char *failed_before; /* probes that failed before its change, "web, units"; or NULL */
     bool granted[ACT_COUNT];
     char *nonce; /* of the last activate grant */
     bool verdict_rollback;

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "tui/markup.h"
 #include "tui/summary.h"
 #include "tui/wording.h"
 
@@ -55,41 +56,12 @@ void github_write_annotations(const struct view *view, struct buf *out) {
     }
 }
 
-/* Text for a cell of a table: nothing of it may be markup, and it stays on its line. */
-static void add_cell(struct buf *out, const char *text) {
-    for (; *text != '\0'; text++) {
-        switch (*text) {
-        case '&':
-            buf_add_text(out, "&amp;");
-            break;
-        case '<':
-            buf_add_text(out, "&lt;");
-            break;
-        case '\n':
-            buf_add_text(out, "<br>");
-            break;
-        case '|':
-        case '\\':
-        case '`':
-        case '*':
-        case '_':
-        case '[':
-        case '!':
-        case '@':
-            buf_printf(out, "&#%d;", *text);
-            break;
-        default:
-            buf_add_char(out, *text);
-        }
-    }
-}
-
 static void add_row(const struct view_host *host, struct buf *out) {
     buf_add_text(out, "| ");
-    add_cell(out, host->name);
+    markup_add_cell(out, host->name);
     buf_printf(out, " | %u | %s %s | ", host->wave, state_words(host->state)->sign,
                state_words(host->state)->word);
-    add_cell(out, message_of(host));
+    markup_add_cell(out, message_of(host));
     buf_add_text(out, " |\n");
 }
 
@@ -101,7 +73,7 @@ void github_write_summary(const struct view *view, struct buf *out) {
     buf_add_text(out, "### ");
     struct buf headline = BUF_INIT;
     buf_add(&headline, buf_text(&text), strcspn(buf_text(&text), "\n"));
-    add_cell(out, buf_text(&headline));
+    markup_add_cell(out, buf_text(&headline));
     buf_add_text(out, "\n\n| host | wave | state | |\n|---|---|---|---|\n");
     buf_free(&headline);
     buf_free(&text);

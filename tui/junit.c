@@ -3,41 +3,8 @@
 #include <string.h>
 
 #include "core/base/clock.h"
+#include "tui/markup.h"
 #include "tui/wording.h"
-
-/* Text for an element or an attribute in double quotes (XML 1.0, 2.2 and 2.4). What it gets was
- * cleaned of control characters; U+FFFE and U+FFFF are no characters of XML either. */
-static void add_xml(struct buf *out, const char *text) {
-    for (; *text != '\0'; text++) {
-        switch (*text) {
-        case '&':
-            buf_add_text(out, "&amp;");
-            break;
-        case '<':
-            buf_add_text(out, "&lt;");
-            break;
-        case '>':
-            buf_add_text(out, "&gt;");
-            break;
-        case '"':
-            buf_add_text(out, "&quot;");
-            break;
-        case '\n':
-            buf_add_text(out, "&#10;");
-            break;
-        case '\xEF':
-            if (strncmp(text, "\xEF\xBF\xBE", 3) == 0 || strncmp(text, "\xEF\xBF\xBF", 3) == 0) {
-                buf_add_text(out, "\xEF\xBF\xBD");
-                text += 2;
-                break;
-            }
-            buf_add_char(out, *text);
-            break;
-        default:
-            buf_add_char(out, *text);
-        }
-    }
-}
 
 enum verdict {
     VERDICT_PASSED,
@@ -79,7 +46,7 @@ static void write_case(const struct view *view, const struct view_host *host, st
         [VERDICT_FAILED] = "failure", [VERDICT_ERROR] = "error", [VERDICT_SKIPPED] = "skipped"};
     enum verdict verdict = verdict_of(view, host);
     buf_printf(out, "    <testcase classname=\"wave %u\" name=\"", host->wave);
-    add_xml(out, host->name);
+    markup_add_xml(out, host->name);
     buf_add_text(out, "\" time=\"");
     add_seconds(out, time_of(host));
     if (verdict == VERDICT_PASSED) {
@@ -91,11 +58,11 @@ static void write_case(const struct view *view, const struct view_host *host, st
     const char *message = host->verdict != NULL ? host->verdict : host->message;
     if (message != NULL) {
         buf_add_text(out, ": ");
-        add_xml(out, message);
+        markup_add_xml(out, message);
     }
     if (verdict != VERDICT_SKIPPED) {
         buf_add_text(out, "\" type=\"");
-        add_xml(out, host->reason != NULL ? host->reason : "");
+        markup_add_xml(out, host->reason != NULL ? host->reason : "");
     }
     buf_add_text(out, "\"/>\n    </testcase>\n");
 }
@@ -133,9 +100,9 @@ static void write_suite(const struct view *view, uint32_t wave, struct buf *out)
 
 void junit_write(const struct view *view, struct buf *out) {
     buf_add_text(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"");
-    add_xml(out, view->fleet != NULL ? view->fleet : "fleet");
+    markup_add_xml(out, view->fleet != NULL ? view->fleet : "fleet");
     buf_add_text(out, " ");
-    add_xml(out, view->run != NULL ? view->run : "");
+    markup_add_xml(out, view->run != NULL ? view->run : "");
     buf_add_text(out, "\">\n");
     for (uint32_t wave = 0; wave <= view->wave_count; wave++) {
         write_suite(view, wave, out);

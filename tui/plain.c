@@ -55,11 +55,21 @@ static void tail_clear(struct tail *tail) {
     tail->count = 0;
 }
 
+static bool is_blank(const char *line, size_t len) {
+    return strspn(line, " \t\r") >= len;
+}
+
+/* A blank line says nothing, and would push one out that does. */
 static void tail_add(struct tail *tail, const char *line) {
     size_t len = strlen(line);
+    char *clean = text_cleaned(line, len < TAIL_WIDTH ? len : TAIL_WIDTH);
+    if (is_blank(clean, strlen(clean))) {
+        free(clean);
+        return;
+    }
     char **slot = &tail->lines[tail->count++ % TAIL_LINES];
     free(*slot);
-    *slot = text_cleaned(line, len < TAIL_WIDTH ? len : TAIL_WIDTH);
+    *slot = clean;
 }
 
 static struct tail *tail_of(struct plain *plain, const struct view *view, const char *host) {
@@ -114,7 +124,7 @@ static void add_line(struct plain *plain, const char *name, enum host_state stat
     const char *rest = detail + first;
     while (*rest == '\n') {
         size_t len = strcspn(rest + 1, "\n");
-        if (len > 0) {
+        if (!is_blank(rest + 1, len)) {
             add_more(plain, name, rest + 1, len);
         }
         rest += 1 + len;
@@ -327,8 +337,29 @@ static void tell_log(struct plain *plain, const struct event *event, const struc
     free(clean);
 }
 
-static void tell_probe(struct plain *plain, const struct event *event) {
+/* What failed before anything was done to the host is no work of this run, and said at once. */
+static void tell_failed_before(struct plain *plain, const struct event *event,
+                               const struct view *view) {
+    const struct view_host *host = event->host != NULL ? view_host(view, event->host) : NULL;
+    if (event->ok || host == NULL || host->granted[ACT_ACTIVATE] || plain->options.verbosity < 0) {
+        return;
+    }
+    const char *words = event->detail != NULL ? event->detail : "";
+    const char *probe = event->name != NULL ? event->name : "?";
+    char *name = text_cleaned(probe, strlen(probe));
+    char *detail = text_cleaned(words, strlen(words));
+    flush_group(plain);
+    add_prefix(plain, host->name, "unhealthy", TONE_WARN);
+    buf_printf(&plain->out, "%s failed before the change%s%s", name, detail[0] != '\0' ? ": " : "",
+               detail);
+    end_line(plain);
+    free(name);
+    free(detail);
+}
+
+static void tell_probe(struct plain *plain, const struct event *event, const struct view *view) {
     if (plain->options.verbosity < 1) {
+        tell_failed_before(plain, event, view);
         return;
     }
     const char *detail = event->detail != NULL ? event->detail : "";
@@ -406,7 +437,7 @@ static void plain_event(struct output *output, const struct event *event, const 
         tell_log(plain, event, view);
         break;
     case EVENT_PROBE:
-        tell_probe(plain, event);
+        tell_probe(plain, event, view);
         break;
     case EVENT_BUILD:
         tell_build(plain, event);

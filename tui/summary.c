@@ -1,5 +1,6 @@
 #include "tui/summary.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/text.h"
@@ -231,6 +232,28 @@ static void write_skipped(const struct view *view, struct buf *out) {
     }
 }
 
+/* What failed before the run changed anything, for hosts that nothing else is said of. */
+static void write_failed_before(const struct view *view, struct buf *out) {
+    static const char title[] = "failing already before the change";
+    struct name_list list = {.out = out, .indent = 4, .max = NAMES_MAX};
+    for (size_t i = 0; i < view->host_count; i++) {
+        const struct view_host *host = &view->hosts[i];
+        if (host->failed_before == NULL || !wording_is_success(view, host->state)) {
+            continue;
+        }
+        if (list.count == 0) {
+            buf_printf(out, "  ! %s: ", title);
+            list.column = 6 + strlen(title);
+        }
+        char *words = xasprintf("%s (%s)", host->name, host->failed_before);
+        name_list_add(&list, words);
+        free(words);
+    }
+    if (list.count > 0) {
+        name_list_end(&list);
+    }
+}
+
 static void write_next(const struct view *view, struct buf *out) {
     const char *run = wording_short_run(view->run);
     if (is_interrupted(view)) {
@@ -252,5 +275,6 @@ void summary_write(const struct view *view, const struct output_options *options
     } else {
         write_skipped(view, out);
     }
+    write_failed_before(view, out);
     write_next(view, out);
 }

@@ -224,6 +224,7 @@ static void tell_troubles(struct story *story) {
         say_log(story, "db1", line);
         free(line);
     }
+    say_log(story, "db1", "   ");
     move_to(story, "db1", HOST_FAILED, "build-failed",
             "builder for /nix/store/x.drv failed with exit code 1\ncompiling part 19", 0);
     move_to(story, "db2", HOST_UNREACHABLE, "connection-refused",
@@ -235,6 +236,7 @@ static void tell_troubles(struct story *story) {
         say_log(story, "db3", line);
         free(line);
     }
+    say_log(story, "db3", " ");
     move_to(story, "db3", HOST_ROLLING_BACK, "activation-failed",
             "switch-to-configuration test exited with 2", 0);
     move_to(story, "db3", HOST_ROLLBACK_FAILED, "rollback-failed",
@@ -247,6 +249,37 @@ Test(plain, failing_tool_has_the_last_word) {
     story_init(&story, &(struct output_options){.verbosity = 0});
     tell_troubles(&story);
     compare(&story, "failing-tools");
+}
+
+static void say_probe(struct story *story, const char *host, const char *name, bool ok,
+                      const char *detail) {
+    struct event *event = say(story, EVENT_PROBE, host);
+    event->name = xstrdup(name);
+    event->ok = ok;
+    event->detail = xstrdup(detail);
+    tell(story, event);
+}
+
+Test(plain, what_failed_before_the_change_is_told_and_stands_in_the_summary) {
+    struct story story;
+    story_init(&story, &(struct output_options){.verbosity = 0});
+    begin(&story, 2, 1, ACTION_SWITCH);
+    for (size_t i = 0; i < 2; i++) {
+        const char *host = i == 0 ? "db1" : "db2";
+        move_to(&story, host, HOST_CONNECTING, NULL, NULL, 0);
+        say_probe(&story, host, "web", i == 1, i == 1 ? "200 in 3 ms" : "connection refused");
+        say_probe(&story, host, "units", i == 1, i == 1 ? "no unit has failed" : "old.service");
+        say_probe(&story, host, "web", i == 1, "connection refused");
+        prepare(&story, host, 7);
+        struct event *grant = say(&story, EVENT_GRANT, host);
+        grant->act = ACT_ACTIVATE;
+        tell(&story, grant);
+        activate(&story, host);
+        say_probe(&story, host, "web", false, "connection refused");
+        move_to(&story, host, HOST_HEALTHY, NULL, NULL, 8);
+    }
+    end(&story, "done", 0);
+    compare(&story, "failed-before");
 }
 
 Test(plain, github_gets_annotations) {
