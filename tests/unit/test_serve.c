@@ -7,7 +7,7 @@
 #include "transport/nar.h"
 #include "transport/serve.h"
 
-static const char *const versions[] = {"2.3", "2.8", "2.26", "2.34", "2.36"};
+static const char *const versions[] = {"2.3.7", "2.8.0", "2.26.3", "2.34.8"};
 
 static struct buf read_file(const char *format, const char *version) {
     AUTO_FREE char *path = xasprintf("tests/unit/fixtures/serve-%s-%s", version, format);
@@ -149,6 +149,17 @@ Test(serve, names_a_server_that_is_too_old) {
     cr_expect_str_eq(hello_error(old, sizeof(old)).reason, "nix-too-old");
     static const char other[16] = "\xcb\xee\x52\x54\0\0\0\0\x05\x03";
     cr_expect_str_eq(hello_error(other, sizeof(other)).reason, "copy-failed");
+}
+
+Test(serve, takes_a_newer_server) {
+    static const char newer[16] = "\xcb\xee\x52\x54\0\0\0\0\x08\x02";
+    struct serve_reader reader = {0};
+    struct error error = ERROR_INIT;
+    uint32_t version = 0;
+    serve_reader_feed(&reader, newer, sizeof(newer));
+    cr_expect_eq(serve_take_hello(&reader, &version, &error), 1, "%s", error.message);
+    cr_expect_eq(version, 0x208u);
+    serve_reader_free(&reader);
 }
 
 Test(serve, writes_the_exchange_of_the_protocol_notes) {
