@@ -403,7 +403,7 @@ enum step_result step_unlock(struct host *host) {
         return coming ? STEP_AGAIN : host_go(host, STEP_CLOSE);
     }
     if (host_op_begin(host)) {
-        if (host->asks != NULL) {
+        if (host->asks.first != NULL) {
             host_reopen_shell(host); /* a probe's question that hangs is in the way */
         }
         if (!keep_root) {

@@ -4,6 +4,7 @@
 #define FLEET_CORE_HOST_INTERNAL_H
 
 #include "core/host.h"
+#include "core/probe_asks.h"
 #include "core/target.h"
 #include "healthcheck/health.h"
 
@@ -188,7 +189,7 @@ struct host {
     bool unlocking, unlock_tried;
     bool adopted;      /* of a resumed run: its guard's word was taken */
     bool adopt_locked; /* ... and the lock */
-    struct ask *asks;  /* questions of the probes that the target has not answered yet */
+    struct probe_asks asks;
 };
 
 struct step_def {

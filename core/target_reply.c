@@ -15,6 +15,7 @@ struct entry {
 };
 
 struct target_reply {
+    uint32_t refs;
     struct buf text;
     struct entry *entries;
     size_t count;
@@ -53,6 +54,7 @@ static void add_line(struct target_reply *reply, const char *line, size_t len) {
 
 struct target_reply *target_reply_parse(const char *text, size_t len) {
     struct target_reply *reply = xcalloc(1, sizeof(*reply));
+    reply->refs = 1;
     size_t at = 0;
     while (at < len) {
         const char *end = memchr(text + at, '\n', len - at);
@@ -63,8 +65,14 @@ struct target_reply *target_reply_parse(const char *text, size_t len) {
     return reply;
 }
 
+struct target_reply *target_reply_keep(const struct target_reply *reply) {
+    struct target_reply *kept = (struct target_reply *)(uintptr_t)reply;
+    kept->refs++;
+    return kept;
+}
+
 void target_reply_free(struct target_reply *reply) {
-    if (reply == NULL) {
+    if (reply == NULL || --reply->refs > 0) {
         return;
     }
     buf_free(&reply->text);

@@ -13,6 +13,8 @@
 /* The lines `key value` among `text`; lines whose first word is no key ([a-z][a-z0-9_]*) are left
  * out. The caller frees it. */
 struct target_reply *target_reply_parse(const char *text, size_t len);
+/* Lets one live beyond the callback that it came with; give it back with target_reply_free. */
+struct target_reply *target_reply_keep(const struct target_reply *reply);
 void target_reply_free(struct target_reply *reply);
 
 #endif
