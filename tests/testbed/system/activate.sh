@@ -28,6 +28,9 @@ if [ "$variant" = fail-activate ] && [ -z "${IN_STAGE_2:-}" ]; then
     status=1
 fi
 
+# A test's own snippet: it may wait, talk or fail. Not at boot, when /run is new.
+[ ! -x /run/testbed-hook ] || /run/testbed-hook activate @out@ || status=1
+
 # As on NixOS the link is set last, and also after a snippet that failed.
 link @out@ /run/current-system || status=1
 exit $status

@@ -16,6 +16,9 @@ if [ -e "$boot/.testbed-full" ]; then
     exit 1
 fi
 
+# A test's own step, as in activate.
+[ ! -x /run/testbed-hook ] || /run/testbed-hook bootloader "$top"
+
 put() { # name: standard input becomes that file under /boot
     if cat >"$boot/$1.tmp" && mv "$boot/$1.tmp" "$boot/$1"; then
         return 0

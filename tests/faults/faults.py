@@ -1,0 +1,346 @@
+"""The faults: how each is made, what shows that it hit, and how it is lifted.
+
+`put` returns the evidence in words, or raises Red where nothing was hit. `ends` says what a cell may
+end in, by the phase or by its kind; a phase that neither names means nothing, for the reason that
+`pointless` gives.
+
+  N  the new system, healthy, exit 0          O  the old one: rolled back or failed, exit 3
+  U  the old one, never reached, exit 5       S  the old one, skipped (lock lost), exit 7
+  Q  unknown, and said to be, exit 4          X  the program could not go on, exit 1
+  K  the operator died
+"""
+
+import base64
+import os
+import subprocess
+import time
+
+from hosts import HERE, Red, until
+
+RTT_S = 0.3
+LOSS = 0.1
+FREEZE_S = 3
+CONFIRM_S = 8  # confirm_timeout of every cell
+LONG_FREEZE_S = CONFIRM_S + 6
+GARBAGE = bytes(range(256)) * 16
+DAY_S = 86400
+
+
+class Fault:
+    def __init__(self, title, put, ends, lift=None, lifted="after", before=None, pointless=None,
+                 flavour="", long=False):
+        self.title = title
+        self.put = put
+        self.ends = ends
+        self.lift = lift or (lambda cell: None)
+        self.lifted = lifted  # "after" the run, or a number of seconds after the phase's release
+        self.before = before  # prepared before the run; then `put` waits for its traces
+        self.pointless = pointless or {}
+        self.flavour = flavour  # of the host
+        self.long = long
+
+    def may_end(self, phase, kind):
+        """The letters of a cell, "" for a combination that means nothing."""
+        if phase in self.pointless:
+            return ""
+        return self.ends.get(phase, self.ends.get(kind, self.ends.get("any", "")))
+
+
+# ---- the network ----
+
+
+def put_delay(cell):
+    cell.wire.set(delay=RTT_S / 2)
+    return f"{RTT_S * 1000:.0f} ms round trip from here on"
+
+
+def put_loss(cell):
+    cell.wire.set(loss=LOSS)
+    return f"{LOSS:.0%} of the pieces 0.2 to 1.2 s late from here on"
+
+
+def put_stall(cell):
+    count = cell.wire.do(lambda proxy: proxy.stall_all())
+    return hit(count, "connections stand still")
+
+
+def put_reset(cell):
+    carried = cell.wire.do(lambda proxy: sum(link.carried for link in proxy.links))
+    count = cell.wire.do(lambda proxy: proxy.reset_all())
+    return hit(count, f"connections reset after {carried} bytes")
+
+
+def put_silence(cell):
+    def silence(proxy):
+        proxy.silent = True
+        return len(proxy.links)
+
+    cell.wire.do(silence)
+    return "no byte passes any more"
+
+
+def lift_wire(cell):
+    cell.wire.set(delay=0, loss=0, noise=None)
+    cell.wire.do(lambda proxy: proxy.release())
+
+
+def put_garbage(cell):
+    return hit(cell.wire.do(lambda proxy: proxy.spoil(GARBAGE)), "connections got garbage")
+
+
+def hit(count, what):
+    if not count:
+        raise Red(f"0 {what}: nothing was hit")
+    return f"{count} {what}"
+
+
+# ---- the host ----
+
+
+def put_sshd_kill(cell):
+    return hit(cell.host.kill("sshd", "sshd-session"), "processes of sshd's killed")
+
+
+def freeze(seconds):
+    def put(cell):
+        cell.host.freeze(True)
+        time.sleep(seconds)
+        cell.host.freeze(False)
+        return f"all of its processes stood still for {seconds} s"
+
+    return put
+
+
+def put_reboot(cell):
+    first = cell.host.first()
+    if not first:
+        return put_power_cut(cell)  # it goes down or comes up already
+    cell.host.inside("systemctl --no-block reboot", check=False)
+    until(f"reboot of {cell.host.name}", lambda: cell.host.first() != first, 60)
+    return "it went down for a reboot"
+
+
+def put_power_cut(cell):
+    cell.host.power_off()
+    if cell.host.is_up():
+        raise Red("it is still up after the power cut")
+    cell.host.power_on()
+    return "every process gone in one step, then on again"
+
+
+def put_full_run(cell):
+    return fill(cell, "/run")
+
+
+def lift_full_run(cell):
+    cell.host.inside("rm -f /run/testbed-full*")
+
+
+def put_full_nix(cell):
+    said = fill(cell, "/nix")
+    cell.host.inside("truncate -s -512k /nix/testbed-full1")  # Nix's database can't even be read without
+    return said
+
+
+def lift_full_nix(cell):
+    cell.host.inside("rm -f /nix/testbed-full*")
+
+
+def fill(cell, folder):
+    cell.host.inside(
+        f"dd if=/dev/zero of={folder}/testbed-full1 bs=64k; dd if=/dev/zero of={folder}/testbed-full2 bs=512; exit 0"
+    )
+    left = int(cell.host.inside(f"df -Pk {folder} | tail -n 1").split()[3])
+    if left > 4:
+        raise Red(f"{folder} has {left} kB left: it is not full")
+    return f"{folder} has {left} kB left"
+
+
+def put_clock(cell):
+    """Nothing but a library in every process started from here on can move one host's clock here."""
+    with open(os.path.join(os.environ["FLEET_TESTBED"], "clock_off.so"), "rb") as file:
+        library = base64.b64encode(file.read()).decode()
+    before = time.time()
+    cell.host.inside(
+        f"echo {library} | base64 -d >/usr/lib/clock_off.so; echo /usr/lib/clock_off.so >/etc/ld.so.preload"
+    )
+    ahead = int(cell.host.inside("date +%s")) - before
+    if not DAY_S - 60 < ahead < DAY_S + 60:
+        raise Red(f"its clock is {ahead} s ahead, not a day")
+    return f"its clock is {ahead:.0f} s ahead"
+
+
+def lift_clock(cell):
+    cell.host.inside("rm -f /etc/ld.so.preload")
+
+
+def build_clock():
+    library = os.path.join(os.environ["FLEET_TESTBED"], "clock_off.so")
+    source = os.path.join(HERE, "clock_off.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+
+
+def put_nix_kill(cell):
+    return hit(cell.host.kill("nix-store", "nix-daemon", "nix"), "processes of Nix's killed")
+
+
+# ---- what a host says ----
+
+SHELL = "/usr/local/bin/garbage-shell"
+SPEAK = r"""#!/bin/sh
+date +%s.%N >>/var/log/garbage
+head -c 20000 /dev/urandom
+printf '\nlock ok\ncurrent /nix/store/../../etc\nfleet-0123456789 0\n\033[2J'
+exit 0
+"""
+
+
+def put_garbage_shell(cell):
+    """Root's login shell talks garbage; a new session is what meets it."""
+    cell.host.inside(
+        f"rm -f /var/log/garbage; cat >{SHELL} <<'EOF'\n{SPEAK}EOF\nchmod 755 {SHELL}\n"
+        f"sed -i -E 's|^(root:.*):[^:]*$|\\1:{SHELL}|' /etc/passwd"
+    )
+    cell.wire.do(lambda proxy: proxy.reset_all())
+    cell.traces = True
+    return "root's shell talks garbage"
+
+
+def lift_garbage_shell(cell):
+    cell.host.inside("sed -i -E 's|^(root:.*):[^:]*$|\\1:/bin/bash|' /etc/passwd")
+
+
+def prepare_garbage_serve(cell):
+    cell.host.inside(
+        f"""rm -f /usr/bin/nix-store /var/log/garbage; cat >/usr/bin/nix-store <<'EOF'
+#!/bin/sh
+case "$*" in
+*--serve*) ;;
+*) exec -a nix-store /usr/bin/nix "$@" ;;
+esac
+{SPEAK}
+EOF
+sed -i '1s/sh/bash/' /usr/bin/nix-store; chmod 755 /usr/bin/nix-store"""
+    )
+    cell.traces = True
+
+
+def lift_garbage_serve(cell):
+    cell.host.inside("ln -sf nix /usr/bin/nix-store")
+
+
+def prepare_flood(cell):
+    cell.flood = f"""yes 'this activation never stops talking, whatever it is told' | head -c {cell.flood_bytes}
+date +%s.%N >>/var/log/garbage"""
+    cell.host.inside("rm -f /var/log/garbage")
+    cell.traces = True
+
+
+def await_traces(cell):
+    return "the host's own log of it"
+
+
+# ---- the operator ----
+
+
+def prepare_small_disk(cell):
+    folder = os.path.join(cell.folder, "state")
+    os.makedirs(folder, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder], check=True)
+
+
+def put_full_disk(cell):
+    folder = os.path.join(cell.folder, "state")
+    try:
+        with open(os.path.join(folder, "full"), "wb", buffering=0) as file:
+            while True:
+                file.write(b"\0" * 4096)
+    except OSError:
+        pass
+    left = os.statvfs(folder).f_bavail
+    if left:
+        raise Red(f"the state folder has {left} blocks left: it is not full")
+    return "the state folder is full"
+
+
+def lift_full_disk(cell):
+    os.unlink(os.path.join(cell.folder, "state", "full"))
+
+
+def put_operator_kill(cell):
+    cell.run.kill()
+    return "killed with -9"
+
+
+ALL_NEW = {"before": "N", "window": "N", "commit": "N", "after": "N", "back": "O"}
+NO_COPY = dict.fromkeys(
+    ["connecting", "building", "staged", "activating", "confirming", "probing", "committing",
+     "rebooting", "rolling_back"],
+    "nothing is imported then",
+)
+ONLY_ACTIVATION = dict.fromkeys(
+    ["connecting", "building", "staging", "staged", "confirming", "probing", "rebooting"],
+    "no script of the system's runs then",
+)
+
+FAULTS = {
+    "delay": Fault("300 ms round trip", put_delay, ALL_NEW, lift_wire),
+    "loss": Fault("one piece in ten late", put_loss, ALL_NEW, lift_wire),
+    "stall": Fault(
+        "bytes stop, the connection stays", put_stall, {**ALL_NEW, "connecting": "NU"}, lift_wire
+    ),
+    "reset": Fault("connection reset", put_reset, ALL_NEW, lift_wire),
+    "silence": Fault(
+        "never answers again", put_silence,
+        {"connecting": "U", "before": "O", "window": "Q", "commit": "Q", "after": "Q", "back": "Q"},
+        lift_wire, long=True,
+    ),
+    "sshd-killed": Fault("sshd and its sessions killed", put_sshd_kill, ALL_NEW),
+    "frozen": Fault(f"frozen for {FREEZE_S} s", freeze(FREEZE_S), ALL_NEW),
+    "frozen-long": Fault(
+        "frozen for longer than confirm_timeout", freeze(LONG_FREEZE_S),
+        {**ALL_NEW, "connecting": "NU", "confirming": "O", "probing": "O"}, long=True,
+    ),
+    "rebooted": Fault(
+        "rebooted", put_reboot,
+        {"before": "NO", "staging": "OS", "staged": "OS", "window": "O", "commit": "NO", "after": "N",
+         "back": "O"},
+    ),
+    "power-cut": Fault(
+        "power cut, then on again", put_power_cut,
+        {"before": "NO", "staging": "OS", "staged": "OS", "window": "O", "commit": "NO", "after": "N",
+         "back": "O"},
+    ),
+    "nix-full": Fault(
+        "/nix full", put_full_nix,
+        {"before": "O", "staged": "NO", "window": "NO", "commit": "NO", "after": "N", "back": "O"},
+        lift_full_nix, flavour="small-nix",
+    ),
+    "run-full": Fault(
+        "/run full", put_full_run,
+        {"before": "O", "window": "N", "commit": "N", "after": "N", "back": "O"}, lift_full_run,
+    ),
+    "disk-full": Fault(
+        "operator's disk full", put_full_disk, {"any": "X"}, lift_full_disk,
+        before=prepare_small_disk,
+    ),
+    "clock": Fault("clock a day ahead", put_clock, ALL_NEW, lift_clock),
+    "nix-killed": Fault("Nix killed", put_nix_kill, {"staging": "NO"}, pointless=NO_COPY),
+    "flood": Fault(
+        "endless output", await_traces, {"activating": "N", "committing": "N", "rolling_back": "O"},
+        before=prepare_flood, pointless=ONLY_ACTIVATION,
+    ),
+    "garbage": Fault(
+        "garbage on the wire", put_garbage, {**ALL_NEW, "connecting": "NU"}, lift_wire, lifted=2
+    ),
+    "garbage-shell": Fault(
+        "garbage from the shell", put_garbage_shell,
+        {"connecting": "OU", "before": "NO", "window": "N", "commit": "N", "after": "N", "back": "O"},
+        lift_garbage_shell, lifted=3,
+    ),
+    "garbage-serve": Fault(
+        "garbage from Nix", await_traces, {"staging": "O"}, lift_garbage_serve,
+        before=prepare_garbage_serve, pointless=NO_COPY,
+    ),
+    "operator-killed": Fault("operator killed with -9", put_operator_kill, {"any": "K"}),
+}
