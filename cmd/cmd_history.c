@@ -153,8 +153,8 @@ static void print_host(const struct view_host *host, int name_width) {
     }
     putchar('\n');
     if (host->desired != NULL && host->desired[0] != '\0') {
-        printf("  %-*s  %s -> %s\n", name_width, "", host->current != NULL ? host->current : "?",
-               host->desired);
+        const char *before = host->first_current != NULL ? host->first_current : "?";
+        printf("  %-*s  %s -> %s\n", name_width, "", before, host->desired);
     }
 }
 

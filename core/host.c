@@ -188,7 +188,7 @@ const struct step_def host_steps[STEP_COUNT] = {
     [STEP_END] = {"end", HOST_STATE_COUNT, step_end, after_minute, STEP_HOLD, false, TO(HOLD)},
     [STEP_HOLD] = {"hold", HOST_STATE_COUNT, step_hold, NULL, STEP_UNLOCK, false,
                    TO(UNLOCK) | TO(REPROBE) | TO(GUARD_START)},
-    [STEP_REPROBE] = {"reprobe", HOST_STATE_COUNT, step_reprobe, after_minute, STEP_HOLD, true,
+    [STEP_REPROBE] = {"reprobe", HOST_STATE_COUNT, step_reprobe, after_probing, STEP_HOLD, true,
                       TO(HOLD)},
     [STEP_UNLOCK] = {"unlock", HOST_STATE_COUNT, step_unlock, after_unlock, STEP_CLOSE, false,
                      TO(CLOSE)},
@@ -448,8 +448,8 @@ static void move(struct host *host, enum step next) {
     enum host_state state = public_state(host, next);
     if (state != HOST_STATE_COUNT && state != host->state) {
         bool verdict = next == STEP_ABORT || state == HOST_ROLLING_BACK;
-        host_publish(host, state, verdict ? host->verdict.reason : "",
-                     verdict ? host->verdict.message : "");
+        const struct error *why = host->going_back ? &host->back_why : &host->verdict;
+        host_publish(host, state, verdict ? why->reason : "", verdict ? why->message : "");
     }
 }
 
@@ -606,11 +606,14 @@ void host_leave(struct host *host) {
     host_drive(host);
 }
 
-void host_take_back(struct host *host) {
+void host_take_back(struct host *host, const struct error *why) {
     if (host->state != HOST_HEALTHY) {
         return;
     }
     host->going_back = true;
+    if (host->back_why.code == 0) { /* else it failed while its wave baked */
+        host->back_why = *why;
+    }
     host_drive(host);
 }
 

@@ -110,8 +110,9 @@ void host_desired(struct host *host, const char *path, const struct host_source 
 void host_end(struct host *host, enum host_state state, const struct error *error);
 void host_grant(struct host *host, enum act act);
 void host_leave(struct host *host);
-/* A healthy host goes back to what it ran before, under a guard. */
-void host_take_back(struct host *host);
+/* A healthy host goes back to what it ran before, under a guard. `why` is told, unless it is that
+ * the host failed while its wave baked. */
+void host_take_back(struct host *host, const struct error *why);
 void host_reprobe(struct host *host);
 /* Its end is final: lock and roots are let go, connections closed; `closed` follows. Also ends a
  * host that is not at an end, leaving its guard armed. */

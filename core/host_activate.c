@@ -521,10 +521,11 @@ static enum step_result renew(struct host *host) {
 }
 
 enum step_result step_probe(struct host *host) {
+    bool judged = !host->going_back; /* the way back is immediate: one look, for the report */
     if (host->health == NULL && !host->health_ok && !host->health_bad) {
-        host_health_start(host, true);
+        host_health_start(host, judged ? LOOK_OVER_TIME : LOOK_ONCE);
     }
-    if (host->health_bad) {
+    if (host->health_bad && judged) {
         return host_fail(host, &host->health_error);
     }
     if (!host->unguarded && renew(host) == STEP_FAILED) {
@@ -533,7 +534,8 @@ enum step_result step_probe(struct host *host) {
     if (host->unguarded && host->health_ok) {
         return host_go(host, host->booted_anew ? STEP_VERIFY_BOOT : STEP_VERIFY);
     }
-    if (!host->health_ok || (host->op_started && !host->op_done)) {
+    bool over = host->health_ok || host->health_bad;
+    if (!over || (host->op_started && !host->op_done)) {
         return STEP_AGAIN; /* a renewal under way is waited for: its answer may be that it is over */
     }
     return host_go(host, host->plan.run->action == ACTION_TEST ? STEP_LEAVE : STEP_AWAIT_COMMIT);
@@ -544,7 +546,7 @@ enum step_result step_probe(struct host *host) {
 enum step_result step_await_commit(struct host *host) {
     /* A host on its way back was granted the whole of it. */
     bool granted = host->going_back || host_granted(host, ACT_COMMIT);
-    if (host->health_bad) {
+    if (host->health_bad && !host->going_back) {
         return host_fail(host, &host->health_error);
     }
     if (granted && !host->op_started) {
@@ -624,8 +626,8 @@ enum step_result step_verify(struct host *host) {
         return host_go(host, STEP_AWAIT_REBOOT);
     }
     if (host->going_back) {
-        host_set_end(host, HOST_ROLLED_BACK, "back on generation %lld",
-                     (long long)host->generation);
+        host_set_end(host, HOST_ROLLED_BACK, "%s", host->back_why.message);
+        host_tell_old_probes(host);
     } else {
         host_set_end(host, HOST_HEALTHY, "%s",
                      ""); /* the state says it, the generation stands beside */

@@ -220,15 +220,19 @@ enum step_result step_verify_back(struct host *host) {
     return settled == STEP_DONE ? judge_back(host) : settled;
 }
 
-enum step_result step_probe_back(struct host *host) {
-    if (!host_health_look(host)) {
-        return STEP_AGAIN;
-    }
+void host_tell_old_probes(struct host *host) {
     if (host->health_bad) {
         size_t length = strlen(host->end_message);
         snprintf(host->end_message + length, sizeof(host->end_message) - length,
                  "; the old system fails its probes too: %.200s", host->health_error.message);
     }
+}
+
+enum step_result step_probe_back(struct host *host) {
+    if (!host_health_look(host, LOOK_ONCE)) {
+        return STEP_AGAIN;
+    }
+    host_tell_old_probes(host);
     return host_go(host, STEP_END);
 }
 
@@ -337,7 +341,8 @@ enum step_result step_fail(struct host *host) {
 
 enum step_result step_end(struct host *host) {
     host_health_stop(host);
-    const char *reason = host->verdict.reason;
+    bool as_told = host->going_back && host->end == HOST_ROLLED_BACK;
+    const char *reason = as_told ? host->back_why.reason : host->verdict.reason;
     host_publish(host, host->end, reason, host->end_message);
     return host_go(host, STEP_HOLD);
 }
@@ -370,10 +375,14 @@ enum step_result step_hold(struct host *host) {
 }
 
 enum step_result step_reprobe(struct host *host) {
-    if (!host_health_look(host)) {
+    if (!host_health_look(host, LOOK_AGAIN)) {
         return STEP_AGAIN;
     }
     bool ok = host->health_ok;
+    if (!ok) {
+        error_set(&host->back_why, FLEET_ERR_HEALTH, "bake", "%.900s, as its wave was probed again",
+                  host->health_error.message);
+    }
     host->reprobe_running = false;
     host_health_stop(host);
     host->sink.reprobed(host->plan.index, ok, host->sink.arg);

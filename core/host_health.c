@@ -80,7 +80,7 @@ static void on_unhealthy(const struct error *error, void *arg) {
     host_drive(host);
 }
 
-void host_health_start(struct host *host, bool over_time) {
+void host_health_start(struct host *host, enum host_look look) {
     static const struct health_handlers handlers = {
         .on_probe = on_probe, .on_healthy = on_healthy, .on_unhealthy = on_unhealthy};
     struct health_env env = {.loop = host->env.loop,
@@ -96,19 +96,20 @@ void host_health_start(struct host *host, bool over_time) {
                                .probes_failed_before =
                                    (const char *const *)host->probes_failed_before,
                                .probes_failed_before_count = host->probes_failed_before_count,
-                               .over_time = over_time};
+                               .over_time = look != LOOK_ONCE,
+                               .again = look == LOOK_AGAIN};
     host->health_ok = false;
     host->health_bad = false;
     host->health_losses = host->losses;
     host->health = health_start(&env, &plan, &handlers, host);
 }
 
-bool host_health_look(struct host *host) {
+bool host_health_look(struct host *host, enum host_look look) {
     if (host->health_bad && host->health_losses != host->losses && host_try_again(host)) {
         host_health_stop(host);
     }
     if (host->health == NULL && !host->health_ok && !host->health_bad) {
-        host_health_start(host, false);
+        host_health_start(host, look);
     }
     return host->health_ok || host->health_bad;
 }

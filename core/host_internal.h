@@ -102,9 +102,10 @@ struct host {
     enum host_state state;
     bool began, driving, again, released;
     uint64_t moved_ms;
-    struct error error;   /* why the step failed */
-    struct error verdict; /* the first failure: what the end tells */
-    enum host_state end;  /* the end that STEP_END announces */
+    struct error error;    /* why the step failed */
+    struct error verdict;  /* the first failure: what the end tells */
+    struct error back_why; /* why a healthy host is taken back */
+    enum host_state end;   /* the end that STEP_END announces */
     char end_message[ERROR_MESSAGE_MAX];
 
     /* The running operation of the step. */
@@ -314,6 +315,8 @@ enum step_result step_abort(struct host *host);
 enum step_result step_revert(struct host *host);
 enum step_result step_verify_back(struct host *host);
 enum step_result step_probe_back(struct host *host);
+/* Adds to the end's message what the old system's probes say, if they failed. */
+void host_tell_old_probes(struct host *host);
 enum step_result step_leave(struct host *host);
 enum step_result step_fail(struct host *host);
 enum step_result step_end(struct host *host);
@@ -324,10 +327,15 @@ enum step_result step_close(struct host *host);
 enum step_result step_closed(struct host *host);
 
 /* host_health.c */
-void host_health_start(struct host *host, bool over_time);
-/* One round of every probe, begun anew where the connection was lost in the middle: true when
- * health_ok or health_bad tells. */
-bool host_health_look(struct host *host);
+enum host_look {
+    LOOK_ONCE,  /* one round of every probe */
+    LOOK_AGAIN, /* at a host that was healthy: one pass of each, or `failures` in a row */
+    LOOK_OVER_TIME
+};
+void host_health_start(struct host *host, enum host_look look);
+/* As start; begun anew where the connection was lost in the middle: true when health_ok or
+ * health_bad tells. */
+bool host_health_look(struct host *host, enum host_look look);
 void host_health_stop(struct host *host);
 /* The shells that were asked are closed: no answer will come. */
 void host_asks_drop(struct host *host);

@@ -122,6 +122,8 @@ static enum step_result follow(struct host *host, enum step next) {
  * down. */
 static enum step_result go_on_back(struct host *host, bool alive) {
     host->going_back = true;
+    error_set(&host->back_why, FLEET_ERR_CANCELLED, "taken-back",
+              "taken back, as was decided before the run was interrupted");
     if (alive) {
         return follow(host, host->guard.phase == GUARD_COMMITTING ? STEP_COMMIT : STEP_ACTIVATE);
     }

@@ -274,7 +274,7 @@ enum step_result step_await_build(struct host *host) {
 
 /* One round of every probe before anything changes: what fails now is not the update's fault. */
 enum step_result step_look(struct host *host) {
-    if (!host_health_look(host)) {
+    if (!host_health_look(host, LOOK_ONCE)) {
         return STEP_AGAIN;
     }
     if (host->health_bad) {

@@ -335,7 +335,7 @@ static void give_order(struct host *host, const struct order *order) {
         host_leave(host);
         break;
     case ORDER_TAKE_BACK:
-        host_take_back(host);
+        host_take_back(host, &order->error);
         break;
     case ORDER_REPROBE:
         host_reprobe(host);
@@ -398,8 +398,8 @@ void lane_leave(struct lane *lane, size_t host) {
     give(lane, ORDER_LEAVE, host, &(struct order){.path = NULL});
 }
 
-void lane_take_back(struct lane *lane, size_t host) {
-    give(lane, ORDER_TAKE_BACK, host, &(struct order){.path = NULL});
+void lane_take_back(struct lane *lane, size_t host, const struct error *why) {
+    give(lane, ORDER_TAKE_BACK, host, &(struct order){.error = *why});
 }
 
 void lane_reprobe(struct lane *lane, size_t host) {

@@ -80,10 +80,15 @@ static struct event *decision_event(struct run *run, const struct rollout_decisi
 }
 
 /* A host that was healthy before the run was resumed is connected to only now. */
-static void take_back(struct run *run, size_t index) {
+static void take_back(struct run *run, size_t index, const char *stop_reason) {
     struct run_host *host = &run->hosts[index];
     if (host->lane != NULL) {
-        lane_take_back(host->lane, index);
+        bool asked = stop_reason == NULL || strcmp(stop_reason, "max-failed") != 0;
+        struct error why = ERROR_INIT;
+        error_set(&why, FLEET_ERR_CANCELLED, "taken-back", "%s",
+                  asked ? "taken back, as asked"
+                        : "taken back, as more hosts failed than max_failed allows");
+        lane_take_back(host->lane, index, &why);
         return;
     }
     struct host_resume back = run->resume->hosts[index].ask;
@@ -122,7 +127,7 @@ static void carry_out(struct run *run, const struct rollout_decision *decision) 
         lane_leave(lane, decision->host);
         break;
     case ROLLOUT_TAKE_BACK:
-        take_back(run, decision->host);
+        take_back(run, decision->host, decision->reason);
         break;
     case ROLLOUT_SKIP:
         skip_host(run, decision);

@@ -389,11 +389,11 @@ struct health *health_start(const struct health_env *env, const struct health_pl
     const struct inv_host_policy *policy = &plan->host->policy;
     health->gate = gate_new(
         &(struct gate_policy){
-            .startup_grace_ms = policy->startup_grace_ms,
+            .startup_grace_ms = plan->again ? 0 : policy->startup_grace_ms,
             /* Nothing to watch, nothing to wait for. */
-            .min_healthy_ms = count > 0 ? policy->min_healthy_time_ms : 0,
+            .min_healthy_ms = count > 0 && !plan->again ? policy->min_healthy_time_ms : 0,
             .deadline_ms = policy->healthy_deadline_ms,
-            .fail_fast = policy->fail_fast,
+            .fail_fast = policy->fail_fast || plan->again,
             .one_round = !plan->over_time,
         },
         rules, count, uv_now(env->loop));

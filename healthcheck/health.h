@@ -69,9 +69,12 @@ struct health_plan {
     /* Names of probes that failed before the change (with tolerate_preexisting: reported, not counted); copied. */
     const char *const *probes_failed_before;
     size_t probes_failed_before_count;
-    /* False: one round of every probe, then a verdict at once (status --probe, the look before an update, bake's
-     * re-probe, after a rollback). */
+    /* False: one round of every probe, then a verdict at once (status --probe, the look before an update,
+     * after a rollback). */
     bool over_time;
+    /* With over_time, for a host that was healthy (bake): one pass of each probe is enough, and
+     * `failures` in a row are the end, without a grace time. */
+    bool again;
 };
 
 struct health_result {

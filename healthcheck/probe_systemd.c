@@ -102,7 +102,7 @@ static bool is_broken(struct probe *probe, const struct health_unit *unit, struc
         return true;
     }
     if (restarted || (strcmp(unit->sub, "auto-restart") == 0 && unit->exec_status != 0)) {
-        buf_printf(why, "restarts over and over (%u restarts, exit status %d)", unit->restarts,
+        buf_printf(why, "restarts over and over (%u so far, exit status %d)", unit->restarts,
                    unit->exec_status);
         return true;
     }

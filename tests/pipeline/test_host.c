@@ -333,12 +333,31 @@ Test(host, leaves_the_profile_as_found_when_it_was_committed_but_not_running) {
 Test(host, goes_back_under_a_guard_with_the_systems_exchanged) {
     world.take_back = true;
     world_run(&world);
-    expect_end(HOST_ROLLED_BACK, "");
-    expect_story(GOES_WELL "healthy rolling_back rolled_back");
+    expect_end(HOST_ROLLED_BACK, "taken-back");
+    cr_expect_str_eq(world.message, "taken back, as asked");
+    expect_story(GOES_WELL "healthy rolling_back(taken-back) rolled_back(taken-back)");
     expect_trace("inspect lock_take stage guard_start renew commit inspect "
                  "guard_start renew commit inspect unstage lock_release ");
     cr_expect_eq(machine->generation, 7);
     cr_expect_str_eq(machine->profile, OLD);
+}
+
+/* Trap 2 of the health gating: the way back has no canary steps. */
+static void old_breaks_unit(struct world *self) {
+    if (self->took_back && strcmp(self->machine.running, OLD) == 0) {
+        set(self->machine.failed_unit, "web.service");
+    }
+}
+
+Test(host, goes_back_at_once_and_tells_that_the_old_system_fails_its_probes_too) {
+    world.take_back = true;
+    world.on_turn = old_breaks_unit;
+    world_run(&world);
+    expect_end(HOST_ROLLED_BACK, "taken-back");
+    cr_expect_str_eq(machine->running, OLD);
+    cr_expect_str_eq(machine->profile, OLD);
+    cr_expect(strstr(world.message, "the old system fails its probes too") != NULL, "%s",
+              world.message);
 }
 
 static void old_fails(struct world *self) {

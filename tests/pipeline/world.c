@@ -169,7 +169,9 @@ static void on_turn(uv_timer_t *timer) {
         } else if (world->take_back && world->end == HOST_HEALTHY) {
             world->take_back = false;
             world->took_back = true;
-            host_take_back(world->host);
+            struct error why = ERROR_INIT;
+            error_set(&why, FLEET_ERR_CANCELLED, "taken-back", "taken back, as asked");
+            host_take_back(world->host, &why);
         } else {
             world->released = true;
             host_release(world->host);
