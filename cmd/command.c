@@ -44,10 +44,11 @@ const struct command commands[] = {
         .description =
             "Asks each host and builds nothing. Exit code 0 only if every host was reached and is "
             "in sync: running system, profile and desired system are the same. Where the desired "
-            "one is not known without evaluating, the last one that fleet deployed stands for it.",
+            "one is not known without evaluating, the last one that fleet deployed stands for it. "
+            "With --probe every probe of every host has to pass, too.",
         .words = WORDS_SELECTORS,
-        .options = {OPTION_EVAL},
-        .option_count = 1,
+        .options = {OPTION_EVAL, OPTION_PROBE},
+        .option_count = 2,
         .run = cmd_status,
     },
     {
@@ -252,15 +253,6 @@ const struct command commands[] = {
 };
 const size_t command_count = ARRAY_LEN(commands);
 
-/* Named by the contract, not in this version. */
-static const struct {
-    const char *command;
-    const char *option;
-    const char *meanwhile;
-} later_options[] = {
-    {"status", "probe", ""},
-};
-
 const struct command *command_find(const char *name) {
     for (size_t i = 0; i < command_count; i++) {
         if (strcmp(commands[i].name, name) == 0) {
@@ -285,14 +277,4 @@ bool command_has_option(const struct command *command, enum option_id id) {
         }
     }
     return false;
-}
-
-const char *command_option_later(const struct command *command, const char *name) {
-    for (size_t i = 0; command != NULL && i < ARRAY_LEN(later_options); i++) {
-        if (strcmp(later_options[i].command, command->name) == 0 &&
-            strcmp(later_options[i].option, name) == 0) {
-            return later_options[i].meanwhile;
-        }
-    }
-    return NULL;
 }

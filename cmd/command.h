@@ -53,9 +53,6 @@ const struct command *command_find(const char *name);
 /* The command whose name is nearest, or NULL when none is near. */
 const char *command_nearest(const char *name);
 bool command_has_option(const struct command *command, enum option_id id);
-/* For an option that the contract names and this version does not have: what to do meanwhile, or
- * "". NULL for any other. `command` may be NULL. */
-const char *command_option_later(const struct command *command, const char *name);
 
 int cmd_build(const struct args *args);
 int cmd_check(const struct args *args);

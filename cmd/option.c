@@ -152,12 +152,6 @@ static int unknown_name(const struct command *command, const char *name, struct 
         }
     }
     AUTO_FREE char *shown = text_cleaned(name, strlen(name));
-    const char *later = command_option_later(command, name);
-    if (later != NULL) {
-        return error_set(error, FLEET_ERR_USAGE, "not-yet",
-                         "--%s is not in this version of fleet yet%s%s", shown,
-                         later[0] != '\0' ? "; " : "", later);
-    }
     const char *nearest = text_nearest(name, names, count);
     if (nearest != NULL) {
         return error_set(error, FLEET_ERR_USAGE, "usage", "unknown option --%s; did you mean --%s?",

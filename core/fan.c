@@ -78,6 +78,7 @@ static void finish(struct slot *slot, const struct error *error) {
         return;
     }
     uv_timer_stop(&slot->timer);
+    report(slot, error); /* while what the task has opened over the connection can still be closed */
     if (slot->host.shell != NULL) {
         shell_close(slot->host.shell);
         slot->host.shell = NULL;
@@ -85,7 +86,6 @@ static void finish(struct slot *slot, const struct error *error) {
     struct conn *conn = slot->host.conn;
     slot->host.conn = NULL;
     conn_close(conn);
-    report(slot, error);
 }
 
 void fan_done(struct fan_host *host, const struct error *error) {

@@ -39,7 +39,8 @@ typedef void (*fan_task)(struct fan_host *host, void *arg);
 /* Once for each host, in the order of completion. `error` is NULL when the task ended by
  * fan_done(host, NULL), else what fan_done was given, or why there was no connection
  * (FLEET_ERR_UNREACHABLE), why it broke (_LOST), _TIMEOUT, or _CANCELLED after a signal. No
- * callback of the task's own operations on `conn` and `shell` follows. */
+ * callback of the task's own operations on `conn` and `shell` follows; what the task has opened
+ * beside them over `conn` is closed here. */
 typedef void (*fan_result)(const struct fan_host *host, const struct error *error, void *arg);
 
 void fan_done(struct fan_host *host, const struct error *error);

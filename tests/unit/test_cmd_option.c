@@ -80,10 +80,6 @@ Test(cmd_option, refuses_values_that_are_none) {
     refuses(PARSE("list", "-x"), "unknown option -x");
 }
 
-Test(cmd_option, says_what_is_not_there_yet) {
-    refuses(PARSE("status", "--probe"), "not in this version");
-}
-
 Test(cmd_option, cleans_what_it_repeats) {
     refuses(PARSE("up\x1b[31mdate"), "unknown command 'update'");
 }
