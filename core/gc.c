@@ -12,8 +12,8 @@
 #include "core/target_call.h"
 #include "target_script.h"
 
-#define MEBIBYTE    1048576.0
-#define FREED_MAX   1e9 /* MiB; more is no answer of Nix */
+#define KIBIBYTE    1024.0
+#define FREED_MAX   1e15 /* bytes; more is no answer of Nix */
 #define DATE_MAX    63u
 #define FIRST_COUNT 16u
 
@@ -116,6 +116,22 @@ void gc_collect(struct shell *shell, const struct target_env *env, const int64_t
     buf_free(&words);
 }
 
+/* "3.50 MiB freed", or from Nix 2.34 on in the unit that fits: "42.1 KiB freed"; negative: neither. */
+static double read_freed(const char *text) {
+    static const char *const units[] = {"KiB", "MiB", "GiB", "TiB"};
+    char *end;
+    double size = strtod(text, &end);
+    double unit_bytes = 1.0;
+    for (size_t i = 0; i < ARRAY_LEN(units); i++) {
+        unit_bytes *= KIBIBYTE;
+        if (end > text && *end == ' ' && strncmp(end + 1, units[i], strlen(units[i])) == 0 &&
+            strncmp(end + 1 + strlen(units[i]), " freed", strlen(" freed")) == 0) {
+            return size * unit_bytes;
+        }
+    }
+    return -1;
+}
+
 bool gc_read_words(const char *words, uint64_t *ret_paths, uint64_t *ret_bytes) {
     char *end;
     unsigned long long paths = strtoull(words, &end, 10);
@@ -123,12 +139,11 @@ bool gc_read_words(const char *words, uint64_t *ret_paths, uint64_t *ret_bytes) 
     if (end == words || size == NULL) {
         return false;
     }
-    double mebibytes = strtod(size + strlen("deleted, "), &end);
-    if (strncmp(end, " MiB freed", strlen(" MiB freed")) != 0 || !isfinite(mebibytes) ||
-        mebibytes < 0 || mebibytes > FREED_MAX) {
+    double bytes = read_freed(size + strlen("deleted, "));
+    if (!isfinite(bytes) || bytes < 0 || bytes > FREED_MAX) {
         return false;
     }
     *ret_paths = paths;
-    *ret_bytes = (uint64_t)(mebibytes * MEBIBYTE);
+    *ret_bytes = (uint64_t)bytes;
     return true;
 }

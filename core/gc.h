@@ -29,7 +29,8 @@ int64_t *gc_choose(const struct gc_facts *facts, const struct gc_rules *rules, s
 void gc_collect(struct shell *shell, const struct target_env *env, const int64_t *numbers,
                 size_t count, bool dry, uint64_t timeout_ms, target_done done, void *arg);
 
-/* Bytes and paths out of "12 store paths deleted, 3.50 MiB freed"; false for anything else. */
+/* Bytes and paths out of "12 store paths deleted, 3.50 MiB freed" (KiB to TiB); false for anything
+ * else. */
 bool gc_read_words(const char *words, uint64_t *ret_paths, uint64_t *ret_bytes);
 
 #endif

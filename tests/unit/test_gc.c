@@ -69,6 +69,11 @@ Test(gc, reads_what_nix_says) {
     cr_assert(gc_read_words("12 store paths deleted, 3.50 MiB freed", &paths, &bytes));
     cr_assert_eq(paths, 12);
     cr_assert_eq(bytes, 3670016);
+    cr_assert(gc_read_words("2 store paths deleted, 1.5 KiB freed", &paths, &bytes));
+    cr_assert_eq(bytes, 1536);
+    cr_assert(gc_read_words("2 store paths deleted, 2.0 GiB freed", &paths, &bytes));
+    cr_assert_eq(bytes, 2147483648u);
+    cr_assert_not(gc_read_words("2 store paths deleted, 2.0 MB freed", &paths, &bytes));
     cr_assert_not(gc_read_words("12 store paths deleted, nan MiB freed", &paths, &bytes));
     cr_assert_not(gc_read_words("", &paths, &bytes));
     cr_assert_not(gc_read_words("no", &paths, &bytes));
