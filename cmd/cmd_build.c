@@ -100,12 +100,20 @@ static void on_state(size_t host, enum build_state state, const char *path, cons
     publish(run, event, false);
 }
 
-static void on_log(size_t host, const char *line, size_t len, void *arg) {
+static void on_step(size_t host, const struct build_step *step, void *arg) {
+    struct build_run *run = arg;
+    struct event *event = host_event(run, EVENT_DERIVATION, host);
+    build_step_tell(step, event);
+    publish(run, event, false);
+}
+
+static void on_log(size_t host, const char *line, size_t len, const char *drv, void *arg) {
     struct build_run *run = arg;
     struct event *event =
         host != SIZE_MAX ? host_event(run, EVENT_LOG, host) : event_new(EVENT_LOG);
     event->stream = xstrdup("build");
     event->line = text_cleaned(line, len);
+    event->drv = drv != NULL ? xstrdup(drv) : NULL;
     publish(run, event, false);
 }
 
@@ -225,6 +233,7 @@ static void close_loop(struct build_run *run) {
 static void build_all(struct build_run *run, const char *out_link) {
     static const struct build_handlers handlers = {.on_state = on_state,
                                                    .on_log = on_log,
+                                                   .on_step = on_step,
                                                    .on_built = on_built,
                                                    .on_failed = on_failed,
                                                    .on_done = on_done};

@@ -222,6 +222,20 @@ static void print_event(const struct event *event) {
     case EVENT_GRANT:
         printf("%s %s\n", act_name(event->act), event->path != NULL ? event->path : "");
         break;
+    case EVENT_GUARD:
+        printf("guard: %s", event->phase != NULL ? event->phase : "");
+        if (event->deadline_ms > 0) {
+            printf(", goes back by itself in %lld s unless renewed",
+                   (long long)(event->deadline_ms / 1000));
+        }
+        putchar('\n');
+        break;
+    case EVENT_DERIVATION:
+        printf("%s %s%s%s\n", event->state != NULL ? event->state : "",
+               event->drv != NULL ? event->drv : "", event->phase != NULL ? ": " : "",
+               event->phase != NULL ? event->phase : "");
+        break;
+    case EVENT_CHANGE:
     case EVENT_RUN_START:
     case EVENT_COPY:
     case EVENT_WAVE_START:

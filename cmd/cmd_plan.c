@@ -54,8 +54,9 @@ static void on_build_failed(size_t host, const struct error *error, void *arg) {
     planning->hosts[host].build_error = *error;
 }
 
-static void on_build_log(size_t host, const char *line, size_t len, void *arg) {
+static void on_build_log(size_t host, const char *line, size_t len, const char *drv, void *arg) {
     const struct planning *planning = arg;
+    (void)drv;
     if (planning->context->verbosity < 1) {
         return;
     }

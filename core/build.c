@@ -36,11 +36,36 @@ void build_turn(struct build *build) {
     }
 }
 
-void build_job_log(struct build_job *job, const char *line, size_t len) {
+void build_job_log(struct build_job *job, const char *line, size_t len, const char *drv) {
     build_log_add(&job->log, line, len);
     if (job->build->handlers.on_log != NULL) {
-        job->build->handlers.on_log(job->index, line, len, job->build->arg);
+        job->build->handlers.on_log(job->index, line, len, drv, job->build->arg);
     }
+}
+
+static void on_progress_line(const char *line, size_t len, const char *drv, void *arg) {
+    build_job_log(arg, line, len, drv);
+}
+
+static void on_progress_step(const struct build_step *step, void *arg) {
+    struct build_job *job = arg;
+    struct build_step placed = *step;
+    if (job->build->handlers.on_step == NULL) {
+        return;
+    }
+    if (placed.machine == NULL && job->place != NULL) {
+        placed.machine = build_place_name(job->place);
+    }
+    job->build->handlers.on_step(job->index, &placed, job->build->arg);
+}
+
+void build_job_line(struct build_job *job, const char *line, size_t len) {
+    static const struct build_progress_handlers handlers = {.on_line = on_progress_line,
+                                                            .on_step = on_progress_step};
+    if (job->progress == NULL) {
+        job->progress = build_progress_new(&handlers, job);
+    }
+    build_progress_line(job->progress, line, len);
 }
 
 void build_job_state(struct build_job *job, enum build_state state) {
@@ -57,6 +82,8 @@ void build_job_state(struct build_job *job, enum build_state state) {
 static void finish(struct build_job *job) {
     assert(job->state != JOB_DONE && job->tool == NULL && job->remote == NULL);
     job->state = JOB_DONE;
+    build_progress_free(job->progress);
+    job->progress = NULL;
     job->build->done++;
     build_turn(job->build);
 }
@@ -124,7 +151,11 @@ static void fail_words(struct build_job *job, const char *reason, const char *fo
 }
 
 static void on_job_line(const char *line, size_t len, void *arg) {
-    build_job_log(arg, line, len);
+    build_job_log(arg, line, len, NULL);
+}
+
+static void on_realise_line(const char *line, size_t len, void *arg) {
+    build_job_line(arg, line, len);
 }
 
 struct build_tool *build_start_tool(struct build *build, const struct build_argv *argv,
@@ -257,6 +288,15 @@ static void on_realised(const struct build_tool_result *result, void *arg) {
     job->tool = NULL;
     build->running--;
     swap_builder(build, job, NULL);
+    if (result->err == 0 && job->progress != NULL && build_progress_is_refused(job->progress)) {
+        /* Once for all: the next ones aren't asked for it. */
+        build->old_log = true;
+        build_progress_free(job->progress);
+        job->progress = NULL;
+        job->state = JOB_EVALUATED;
+        build_turn(build);
+        return;
+    }
     if (result->err != 0 || result->status != 0) {
         fail_realised(job, result);
         return;
@@ -281,13 +321,17 @@ static void on_realised(const struct build_tool_result *result, void *arg) {
 }
 
 static void realise_here(struct build_job *job) {
-    static const struct build_tool_handlers handlers = {.on_line = on_job_line,
+    static const struct build_tool_handlers handlers = {.on_line = on_realise_line,
                                                         .on_done = on_realised};
     struct build *build = job->build;
     swap_builder(build, NULL, job);
     char *root = root_of(job, build->out_link != NULL ? build->out_link : build->roots);
     struct build_argv argv = {0};
     build_realise_argv(&job->host->system, job->wanted, root, &argv);
+    if (!build->old_log) {
+        build_argv_add(&argv, "--log-format");
+        build_argv_add(&argv, "internal-json");
+    }
     job->tool = build_start_tool(job->build, &argv, &handlers, job);
     build_argv_free(&argv);
     auto_free(&root);

@@ -9,6 +9,7 @@
 
 #include <uv.h>
 
+#include "core/build_progress.h"
 #include "inventory/inventory.h"
 #include "transport/transport.h"
 
@@ -39,8 +40,11 @@ struct build_result {
 struct build_handlers {
     void (*on_state)(size_t host, enum build_state state, const char *path, const char *drv,
                      void *arg);
-    /* A line of Nix's output, uncleaned; `host` SIZE_MAX: of an evaluation or derivation that several share. */
-    void (*on_log)(size_t host, const char *line, size_t len, void *arg);
+    /* A line of Nix's output, uncleaned; `host` SIZE_MAX: of an evaluation or derivation that several
+     * share; `drv`: the derivation whose builder said it, or NULL. */
+    void (*on_log)(size_t host, const char *line, size_t len, const char *drv, void *arg);
+    /* A derivation that the host's build needs is waited for, built, done; optional. */
+    void (*on_step)(size_t host, const struct build_step *step, void *arg);
     void (*on_built)(size_t host, const struct build_result *result, void *arg);
     /* FLEET_ERR_BUILD, reason "eval-failed" or "build-failed": the failing derivation and its log's last
      * lines are in the message (several lines). FLEET_ERR_UNREACHABLE etc. for a build host. */

@@ -356,7 +356,10 @@ char *build_realise_script(const struct inv_system *system, const char *path, co
                           "mkdir -p $roots 2>/dev/null\n"
                           "[ -w $roots ] || roots=${HOME:-/tmp}/.local/state/fleet/roots\n"
                           "mkdir -p \"$roots\" || exit 1\n"
-                          "nix-store --realise ");
+                          "set --\n"
+                          "nix-store --log-format internal-json --version >/dev/null 2>&1 && "
+                          "set -- --log-format internal-json\n"
+                          "nix-store \"$@\" --realise ");
     text_shell_quote(&script, path);
     for (size_t i = 0; i < system->nix_options.count; i++) {
         buf_add_text(&script, " --option ");

@@ -47,7 +47,8 @@ struct build_job {
     enum build_presence presence;
     bool separate; /* realised by itself, not with others */
     struct build_log log;
-    struct build_tool *tool; /* here */
+    struct build_progress *progress; /* of its realisation; NULL: none runs */
+    struct build_tool *tool;         /* here */
     /* On a build host. */
     struct build_place *place; /* NULL: here */
     struct build_remote *remote;
@@ -81,6 +82,7 @@ struct build {
     size_t count;
     size_t running; /* tools */
     size_t done;
+    bool old_log; /* Nix here doesn't know its log as JSON */
     bool cancelled;
     bool said_done;
     bool freed;
@@ -98,7 +100,9 @@ struct build {
 
 /* Another look at what can be started, soon. */
 void build_turn(struct build *build);
-void build_job_log(struct build_job *job, const char *line, size_t len);
+void build_job_log(struct build_job *job, const char *line, size_t len, const char *drv);
+/* What its process of Nix says goes through here, from the first line on; forgotten at its end. */
+void build_job_line(struct build_job *job, const char *line, size_t len);
 void build_job_state(struct build_job *job, enum build_state state);
 /* The end of a job. `path` is copied by the receiver. */
 void build_job_built(struct build_job *job, const struct build_result *result);
@@ -124,6 +128,8 @@ void build_root_present(struct build *build);
 
 /* The build host of an inventory host's entry, shared by all jobs that go there. */
 struct build_place *build_place_get(struct build *build, const struct inv_host *host);
+/* As the inventory calls it. */
+const char *build_place_name(const struct build_place *place);
 /* Room for one more job? */
 bool build_place_has_room(const struct build_place *place);
 /* Copies the derivation there, builds it and ends the job. */

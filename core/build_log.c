@@ -72,8 +72,8 @@ static bool is_noise(const char *line) {
     return text[0] == '\0' || begins(text, "For full logs") ||
            begins(text, "(use '--show-trace'") || begins(text, "warning:") ||
            strcmp(text, "error:") == 0 || begins(text, "nix log /nix/store") ||
-           begins(text, "building '/nix/store/") || ends(text, "will be built:") ||
-           (begins(text, "/nix/store/") && ends(text, ".drv"));
+           begins(text, "building '/nix/store/") || begins(text, "waiting for lock on '") ||
+           ends(text, "will be built:") || (begins(text, "/nix/store/") && ends(text, ".drv"));
 }
 
 /* The lines worth showing, oldest first, and which of them is the first error. */

@@ -83,7 +83,7 @@ static void fail_text(struct build_job *job, const char *reason, const char *tex
 
 static void on_line(const char *line, size_t len, void *arg) {
     const struct build_remote *remote = arg;
-    build_job_log(remote->job, line, len);
+    build_job_line(remote->job, line, len);
 }
 
 static void on_data(int fd, const char *data, size_t len, void *arg) {
@@ -304,6 +304,10 @@ struct build_place *build_place_get(struct build *build, const struct inv_host *
     place->next = build->places;
     build->places = place;
     return place;
+}
+
+const char *build_place_name(const struct build_place *place) {
+    return place->host->name;
 }
 
 bool build_place_has_room(const struct build_place *place) {

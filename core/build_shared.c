@@ -42,7 +42,7 @@ static void on_line(const char *line, size_t len, void *arg) {
     struct build_group *group = arg;
     build_log_add(&group->log, line, len);
     if (group->build->handlers.on_log != NULL) {
-        group->build->handlers.on_log(SIZE_MAX, line, len, group->build->arg);
+        group->build->handlers.on_log(SIZE_MAX, line, len, NULL, group->build->arg);
     }
 }
 

@@ -37,7 +37,7 @@ void build_tool_cancel(struct build_tool *tool);
 /* Splits a byte stream into lines, at \n and \r. */
 struct build_lines {
     size_t len;
-    char text[4096];
+    char text[65536]; /* Nix packs a builder's whole line into one of its own */
 };
 void build_lines_add(struct build_lines *lines, const char *data, size_t len,
                      void (*on_line)(const char *line, size_t len, void *arg), void *arg);

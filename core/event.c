@@ -29,7 +29,7 @@ static const struct event_layout layouts[] = {
     [EVENT_RUN_START] = {"run_start",
                          (const struct event_field[]){
                              FIELD(TEXT, fleet), FIELD(ACTION, action), WHOLE(GIT, "git"),
-                             WHOLE(HOSTS, "hosts"), WHOLE(WAVES, "waves"), WHOLE(POLICY, "policy"),
+                             WHOLE(HOSTS, "hosts"), WHOLE(WAVES, "waves"), FIELD(OBJECT, policy),
                              WHOLE(ADDRESSES, "addresses"), OPTIONAL(TEXT, inventory),
                              OPTIONAL(TEXT, target), OPTIONAL(SIZE, max_failed),
                              OPTIONAL(SIZE, healthy_ms), END}},
@@ -40,12 +40,22 @@ static const struct event_layout layouts[] = {
                               OPTIONAL(TEXT, desired), OPTIONAL(NUMBER, generation), END}},
     [EVENT_BUILD] = {"build", (const struct event_field[]){FIELD(TEXT, state), WORDS(path),
                                                            WORDS(drv), END}},
+    [EVENT_DERIVATION] = {"derivation",
+                          (const struct event_field[]){
+                              FIELD(TEXT, state), FIELD(TEXT, drv), OPTIONAL(TEXT, parent),
+                              OPTIONAL(TEXT, phase), OPTIONAL(TEXT, machine), END}},
+    [EVENT_CHANGE] = {"change",
+                      (const struct event_field[]){FIELD(TEXT, current), FIELD(TEXT, desired),
+                                                   FIELD(OBJECT, packages),
+                                                   FIELD(OBJECT, closure_bytes), END}},
+    [EVENT_GUARD] = {"guard", (const struct event_field[]){FIELD(TEXT, phase),
+                                                           OPTIONAL(NUMBER, deadline_ms), END}},
     [EVENT_COPY] = {"copy",
                     (const struct event_field[]){FIELD(SIZE, bytes_done), FIELD(SIZE, bytes_total),
                                                  FIELD(SIZE, paths_done), FIELD(SIZE, paths_total),
                                                  END}},
-    [EVENT_LOG] = {"log",
-                   (const struct event_field[]){FIELD(TEXT, stream), FIELD(TEXT, line), END}},
+    [EVENT_LOG] = {"log", (const struct event_field[]){FIELD(TEXT, stream), FIELD(TEXT, line),
+                                                       OPTIONAL(TEXT, drv), END}},
     [EVENT_PROBE] = {"probe", (const struct event_field[]){FIELD(TEXT, name), FIELD(BOOL, ok),
                                                            FIELD(TEXT, detail),
                                                            FIELD(SIZE, duration_ms), END}},
@@ -86,10 +96,11 @@ void event_free(struct event *event) {
         free(event->hosts[i].address);
     }
     char *const owned[] = {
-        event->run,    event->host,    event->fleet,   event->rev,     event->inventory,
-        event->reason, event->message, event->current, event->desired, event->policy,
-        event->target, event->state,   event->path,    event->drv,     event->stream,
-        event->line,   event->name,    event->detail,  event->nonce,   event->result,
+        event->run,    event->host,    event->fleet,   event->rev,      event->inventory,
+        event->reason, event->message, event->current, event->desired,  event->policy,
+        event->target, event->state,   event->path,    event->drv,      event->stream,
+        event->line,   event->name,    event->detail,  event->nonce,    event->result,
+        event->parent, event->phase,   event->machine, event->packages, event->closure_bytes,
     };
     for (size_t i = 0; i < ARRAY_LEN(owned); i++) {
         free(owned[i]);

@@ -19,6 +19,9 @@ enum event_type {
     EVENT_RUN_START,
     EVENT_HOST_STATE,
     EVENT_BUILD,
+    EVENT_DERIVATION, /* beyond the contract: one step of a build's tree */
+    EVENT_CHANGE,     /* beyond the contract: what the way from `current` to `desired` changes */
+    EVENT_GUARD,      /* beyond the contract: what a host's guard said last */
     EVENT_COPY,
     EVENT_LOG,
     EVENT_PROBE,
@@ -67,6 +70,14 @@ struct event {
     int64_t generation; /* 0 unknown */
     /* build: state "evaluating"|"building"|"built"|"failed"; path, drv; grant: path = the intent */
     char *state, *path, *drv;
+    /* derivation: state "waiting"|"building"|"built"|"failed"|"fetching"|"fetched"; drv (or what is
+     * fetched); optional: the derivation that needs it, the builder's phase, where it is built. A
+     * log line of a build has its drv too. */
+    char *parent, *phase, *machine;
+    /* change: from `current` to `desired`, as `plan` has them; JSON objects as text */
+    char *packages, *closure_bytes;
+    /* guard: `phase`, and the time until it goes back by itself; 0: it does not */
+    int64_t deadline_ms;
     /* copy */
     uint64_t bytes_done, bytes_total, paths_done, paths_total;
     /* log */

@@ -21,7 +21,7 @@ enum event_field_kind {
     EVENT_FIELD_HOSTS,     /* the names, in the inventory's order */
     EVENT_FIELD_WAVES,     /* the names, a list a wave */
     EVENT_FIELD_ADDRESSES, /* {"name":"address"} */
-    EVENT_FIELD_POLICY,    /* an object */
+    EVENT_FIELD_OBJECT,    /* char *: a JSON object as text */
     EVENT_FIELD_COUNTS,    /* {"healthy":5,...} */
     EVENT_FIELD_KIND_COUNT
 };

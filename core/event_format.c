@@ -97,8 +97,8 @@ static void add_addresses(struct buf *out, const struct event *event) {
 
 /* A JSON object as text; printed anew, so that it surely is one line, and cleaned as all text is.
  * What isn't an object, before or after, becomes null. */
-static void add_policy(struct buf *out, const char *policy) {
-    cJSON *object = policy != NULL ? cJSON_Parse(policy) : NULL;
+static void add_object(struct buf *out, const char *object_text) {
+    cJSON *object = object_text != NULL ? cJSON_Parse(object_text) : NULL;
     char *text = cJSON_IsObject(object) ? cJSON_PrintUnformatted(object) : NULL;
     struct buf clean = BUF_INIT;
     if (text != NULL) {
@@ -194,8 +194,8 @@ static void add_value(struct buf *out, const struct event *event, const struct e
     case EVENT_FIELD_ADDRESSES:
         add_addresses(out, event);
         break;
-    case EVENT_FIELD_POLICY:
-        add_policy(out, event->policy);
+    case EVENT_FIELD_OBJECT:
+        add_object(out, text_at(at));
         break;
     case EVENT_FIELD_COUNTS:
         add_counts(out, event);

@@ -93,12 +93,11 @@ static void read_addresses(struct event *event, const cJSON *object) {
     name_index_free(index);
 }
 
-static void read_policy(struct event *event, const cJSON *object) {
-    if (cJSON_IsObject(object)) {
-        char *text = cJSON_PrintUnformatted(object);
-        event->policy = text != NULL ? xstrdup(text) : NULL;
-        cJSON_free(text);
-    }
+static char *object_of(const cJSON *object) {
+    char *text = cJSON_IsObject(object) ? cJSON_PrintUnformatted(object) : NULL;
+    char *copy = text != NULL ? xstrdup(text) : NULL;
+    cJSON_free(text);
+    return copy;
 }
 
 static void read_counts(struct event *event, const cJSON *object) {
@@ -169,8 +168,8 @@ static bool read_field(struct event *event, const struct event_field *field, con
     case EVENT_FIELD_ADDRESSES:
         read_addresses(event, item);
         break;
-    case EVENT_FIELD_POLICY:
-        read_policy(event, item);
+    case EVENT_FIELD_OBJECT:
+        *(char **)at = object_of(item);
         break;
     case EVENT_FIELD_COUNTS:
         read_counts(event, item);

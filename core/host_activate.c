@@ -14,6 +14,8 @@
 
 #define POLL_WAIT_MS     5000u
 #define CONFIRM_RETRY_MS 1000u
+/* A deadline that moves by less is the same one, measured again. */
+#define TELL_RENEWED_MS 1000u
 
 static struct target_activation activation(const struct host *host) {
     const struct host_run *run = host->plan.run;
@@ -149,6 +151,8 @@ static void send_start(struct host *host) {
     host->log_offset = 0;
     host->repair_tries = 0;
     host->guard = (struct guard_state){.phase = GUARD_NONE, .rc = -1};
+    host->told_phase = GUARD_NONE;
+    host->told_deadline_ms = 0;
     host->guard_deadline_ms =
         host_now(host) + policy->activate_timeout_ms + policy->confirm_timeout_ms;
     host->guard_sent = true;
@@ -244,6 +248,23 @@ enum step_result step_guard_start(struct host *host) {
     return host_go(host, STEP_ACTIVATE);
 }
 
+/* For the displays: a new phase, or a deadline that was put off. `left_ms` negative: none is known. */
+static void tell_guard(struct host *host, int64_t left_ms) {
+    uint64_t deadline = left_ms >= 0 ? host_now(host) + (uint64_t)left_ms : 0;
+    bool renewed = deadline > host->told_deadline_ms + TELL_RENEWED_MS;
+    if (host->guard.phase == GUARD_NONE || (host->guard.phase == host->told_phase && !renewed)) {
+        return;
+    }
+    host->told_phase = host->guard.phase;
+    host->told_deadline_ms = deadline;
+    struct event *event = event_new(EVENT_GUARD);
+    event->host = xstrdup(host->plan.inv->name);
+    event->ts_ms = clock_wall_ms(host->env.clock);
+    event->phase = xstrdup(guard_phase_name(host->guard.phase));
+    event->deadline_ms = left_ms > 0 ? left_ms : 0;
+    host->sink.event(event, host->sink.arg);
+}
+
 void host_take_guard(struct host *host) {
     const struct target_reply *reply = host->reply;
     const char *line = target_reply_get(reply, "state");
@@ -264,6 +285,7 @@ void host_take_guard(struct host *host) {
     if (left >= 0) {
         host->guard_deadline_ms = host_now(host) + (uint64_t)left;
     }
+    tell_guard(host, left);
 }
 
 /* One long poll after the other until the state changes; true when an answer was taken in. */

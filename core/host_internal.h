@@ -178,6 +178,8 @@ struct host {
     uint64_t log_offset;
     uint64_t
         guard_deadline_ms; /* by our own clock, when the guard will have gone back alone; 0: no guard */
+    enum guard_phase told_phase; /* as the displays know it */
+    uint64_t told_deadline_ms;
     struct health *health;
     bool health_ok, health_bad;
     struct error health_error; /* why it is bad */

@@ -23,9 +23,17 @@ static void on_build_state(size_t index, enum build_state state, const char *pat
     run_publish(run, event, false);
 }
 
-static void on_build_log(size_t index, const char *line, size_t len, void *arg) {
+static void on_build_log(size_t index, const char *line, size_t len, const char *drv, void *arg) {
     struct run *run = arg;
-    run_publish_log(run, index != SIZE_MAX ? run->build_map[index] : SIZE_MAX, "build", line, len);
+    size_t host = index != SIZE_MAX ? run->build_map[index] : SIZE_MAX;
+    run_publish_build_log(run, host, line, len, drv);
+}
+
+static void on_build_step(size_t index, const struct build_step *step, void *arg) {
+    struct run *run = arg;
+    struct event *event = run_host_event(run, EVENT_DERIVATION, run->build_map[index]);
+    build_step_tell(step, event);
+    run_publish(run, event, false);
 }
 
 static void on_built(size_t index, const struct build_result *result, void *arg) {
@@ -94,6 +102,7 @@ static size_t choose_builds(struct run *run) {
 static void start_build(struct run *run) {
     static const struct build_handlers handlers = {.on_state = on_build_state,
                                                    .on_log = on_build_log,
+                                                   .on_step = on_build_step,
                                                    .on_built = on_built,
                                                    .on_failed = on_build_failed,
                                                    .on_done = on_build_done};

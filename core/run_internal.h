@@ -89,6 +89,9 @@ void run_publish(struct run *run, struct event *event, bool sync);
 /* A log line of `host`, or with SIZE_MAX of the run. */
 void run_publish_log(struct run *run, size_t host, const char *stream, const char *line,
                      size_t len);
+/* The same of a build, and whose builder said it (NULL: nobody's). */
+void run_publish_build_log(struct run *run, size_t host, const char *line, size_t len,
+                           const char *drv);
 void run_publish_start(struct run *run);
 void run_publish_end(struct run *run, int exit_code);
 /* For whoever has asked for it with FLEET_TRACE_LOOP. */

@@ -60,8 +60,8 @@ bool run_log_has_room(struct run *run, size_t host) {
     return false;
 }
 
-void run_publish_log(struct run *run, size_t host, const char *stream, const char *line,
-                     size_t len) {
+static void publish_line(struct run *run, size_t host, const char *stream, const char *line,
+                         size_t len, const char *drv) {
     if (host != SIZE_MAX && !run_log_has_room(run, host)) {
         return;
     }
@@ -69,7 +69,18 @@ void run_publish_log(struct run *run, size_t host, const char *stream, const cha
         host != SIZE_MAX ? run_host_event(run, EVENT_LOG, host) : event_new(EVENT_LOG);
     event->stream = xstrdup(stream);
     event->line = text_cleaned(line, len);
+    event->drv = drv != NULL ? xstrdup(drv) : NULL;
     run_publish(run, event, false);
+}
+
+void run_publish_log(struct run *run, size_t host, const char *stream, const char *line,
+                     size_t len) {
+    publish_line(run, host, stream, line, len, NULL);
+}
+
+void run_publish_build_log(struct run *run, size_t host, const char *line, size_t len,
+                           const char *drv) {
+    publish_line(run, host, "build", line, len, drv);
 }
 
 /* "[user@]host[:port]", as a person would give it to ssh. */

@@ -215,6 +215,9 @@ void story_tell(struct model *model, size_t host, const struct event *event,
         break;
     case EVENT_RUN_START:
     case EVENT_BUILD:
+    case EVENT_DERIVATION:
+    case EVENT_CHANGE:
+    case EVENT_GUARD:
     case EVENT_COPY:
     case EVENT_GRANT:
     case EVENT_RUN_END:

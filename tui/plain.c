@@ -456,6 +456,9 @@ static void plain_event(struct output *output, const struct event *event, const 
         flush_group(plain);
         buf_add_text(&plain->out, "goes on\n");
         break;
+    case EVENT_DERIVATION:
+    case EVENT_CHANGE:
+    case EVENT_GUARD:
     case EVENT_COPY:
     case EVENT_RUN_END:
     case EVENT_TYPE_COUNT:

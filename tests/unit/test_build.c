@@ -39,6 +39,7 @@ struct world {
     bool cancel_at_first_line;
     /* What came. */
     struct buf states; /* "0 building\n" */
+    struct buf steps;  /* "built dep.drv < tree.drv\n" */
     struct buf logs[HOSTS + 1];
     char *paths[HOSTS];
     enum build_source sources[HOSTS];
@@ -56,8 +57,9 @@ static void on_state(size_t host, enum build_state state, const char *path, cons
     buf_printf(&world->states, "%zu %s\n", host, names[state]);
 }
 
-static void on_log(size_t host, const char *line, size_t len, void *arg) {
+static void on_log(size_t host, const char *line, size_t len, const char *drv, void *arg) {
     struct world *world = arg;
+    (void)drv;
     struct buf *log = &world->logs[host == SIZE_MAX ? HOSTS : host];
     buf_add(log, line, len);
     buf_add_char(log, '\n');
@@ -65,6 +67,20 @@ static void on_log(size_t host, const char *line, size_t len, void *arg) {
         world->cancel_at_first_line = false;
         build_cancel(world->build);
     }
+}
+
+static const char *drv_name(const char *drv) {
+    return drv != NULL ? strchr(drv, '-') + 1 : "";
+}
+
+static void on_step(size_t host, const struct build_step *step, void *arg) {
+    struct world *world = arg;
+    (void)host;
+    struct event *event = event_new(EVENT_DERIVATION);
+    build_step_tell(step, event);
+    buf_printf(&world->steps, "%s %s < %s\n", event->state, drv_name(event->drv),
+               drv_name(event->parent));
+    event_free(event);
 }
 
 static void on_built(size_t host, const struct build_result *result, void *arg) {
@@ -165,6 +181,7 @@ static void on_limit(uv_timer_t *timer) {
 static void run(struct world *world) {
     static const struct build_handlers handlers = {.on_state = on_state,
                                                    .on_log = on_log,
+                                                   .on_step = on_step,
                                                    .on_built = on_built,
                                                    .on_failed = on_failed,
                                                    .on_done = on_done};
@@ -190,6 +207,7 @@ static void end(struct world *world) {
     }
     buf_free(&world->logs[HOSTS]);
     buf_free(&world->states);
+    buf_free(&world->steps);
     name_table_release(&world->names);
     char *command = xasprintf("rm -rf %s", world->dir);
     cr_assert_eq(system(command), 0);
@@ -241,6 +259,21 @@ Test(build, a_file_is_evaluated_and_built_with_its_log) {
     char *check = xasprintf("grep -q '^building one$' %s/build/db1.log", world.run_dir);
     cr_assert_eq(system(check), 0, "the whole log is on disk");
     auto_free(&check);
+    end(&world);
+}
+
+Test(build, the_tree_of_what_is_built_is_told_as_it_grows) {
+    WORLD(world);
+    write_file(&world, "default.nix",
+               "{ suffix ? \"\" }: with import ./lib.nix; { tree = mk \"tree\" \"cat ${good "
+               "\"dep\"} > $out\"; }\n");
+    add_file_host(&world, "db1", "tree");
+    run(&world);
+    cr_assert_not_null(world.paths[0], "%s", world.errors[0].message);
+    cr_assert_str_eq(buf_text(&world.steps),
+                     "waiting tree.drv < \nwaiting good-dep.drv < tree.drv\n"
+                     "building good-dep.drv < \nbuilt good-dep.drv < \n"
+                     "building tree.drv < \nbuilt tree.drv < \n");
     end(&world);
 }
 
