@@ -48,6 +48,9 @@ bool plan_package_parse(const char *path, char **ret_name, char **ret_version);
 /* Compares two closures' store paths. */
 void plan_packages_compare(const struct plan_list *from, const struct plan_list *to,
                            struct plan_packages *ret);
+/* {"added":[..],"removed":[..],"changed":[{"name","from","to"}]}, at most `max` in each list, and
+ * "more" where any are left out. The caller frees. */
+char *plan_packages_json(const struct plan_packages *packages, size_t max);
 void plan_packages_free(struct plan_packages *packages);
 
 /* ---- systems: units and kernel ---- */

@@ -36,11 +36,47 @@ static void add_text(cJSON *object, const char *key, const char *text) {
     }
 }
 
-static void add_list(cJSON *object, const char *key, const struct plan_list *list) {
+/* At most `max` of them; returns how many are left out. */
+static size_t add_some(cJSON *object, const char *key, const struct plan_list *list, size_t max) {
     cJSON *array = cJSON_AddArrayToObject(object, key);
-    for (size_t i = 0; i < list->count; i++) {
+    size_t count = list->count < max ? list->count : max;
+    for (size_t i = 0; i < count; i++) {
         cJSON_AddItemToArray(array, cJSON_CreateString(list->items[i]));
     }
+    return list->count - count;
+}
+
+static void add_list(cJSON *object, const char *key, const struct plan_list *list) {
+    add_some(object, key, list, SIZE_MAX);
+}
+
+static cJSON *packages_object(const struct plan_packages *packages, size_t max) {
+    cJSON *object = cJSON_CreateObject();
+    size_t left_out = add_some(object, "added", &packages->added, max);
+    left_out += add_some(object, "removed", &packages->removed, max);
+    cJSON *changed = cJSON_AddArrayToObject(object, "changed");
+    size_t count = packages->changed_count < max ? packages->changed_count : max;
+    for (size_t i = 0; i < count; i++) {
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddStringToObject(item, "name", packages->changed[i].name);
+        cJSON_AddStringToObject(item, "from", packages->changed[i].from);
+        cJSON_AddStringToObject(item, "to", packages->changed[i].to);
+        cJSON_AddItemToArray(changed, item);
+    }
+    left_out += packages->changed_count - count;
+    if (left_out > 0) {
+        cJSON_AddNumberToObject(object, "more", (double)left_out);
+    }
+    return object;
+}
+
+char *plan_packages_json(const struct plan_packages *packages, size_t max) {
+    cJSON *object = packages_object(packages, max);
+    char *printed = cJSON_PrintUnformatted(object);
+    char *text = xstrdup(printed);
+    cJSON_free(printed);
+    cJSON_Delete(object);
+    return text;
 }
 
 static void add_packages(cJSON *object, const struct plan_host *host) {
@@ -50,18 +86,7 @@ static void add_packages(cJSON *object, const struct plan_host *host) {
         cJSON_AddNullToObject(object, "packages");
         return;
     }
-    const struct plan_packages *packages = &host->packages;
-    cJSON *inner = cJSON_AddObjectToObject(object, "packages");
-    add_list(inner, "added", &packages->added);
-    add_list(inner, "removed", &packages->removed);
-    cJSON *changed = cJSON_AddArrayToObject(inner, "changed");
-    for (size_t i = 0; i < packages->changed_count; i++) {
-        cJSON *item = cJSON_CreateObject();
-        cJSON_AddStringToObject(item, "name", packages->changed[i].name);
-        cJSON_AddStringToObject(item, "from", packages->changed[i].from);
-        cJSON_AddStringToObject(item, "to", packages->changed[i].to);
-        cJSON_AddItemToArray(changed, item);
-    }
+    cJSON_AddItemToObject(object, "packages", packages_object(&host->packages, SIZE_MAX));
 }
 
 static void add_bytes(cJSON *object, const char *key, const struct plan_closure *closure) {

@@ -144,7 +144,12 @@ static void start_planned(struct run *run) {
     }
 }
 
+static void on_change(struct event *event, void *arg) {
+    run_publish(arg, event, false);
+}
+
 void run_start_systems(struct run *run) {
+    run->changes = changes_new(&run->loop, on_change, run);
     if (run->options->action == ACTION_ROLLBACK) {
         start_rollback(run);
     } else if (run->options->systems != NULL) {

@@ -17,6 +17,7 @@
 #define FLEET_CORE_RUN_INTERNAL_H
 
 #include "core/build.h"
+#include "core/change.h"
 #include "core/journal.h"
 #include "core/lane.h"
 #include "core/loop_watch.h"
@@ -54,7 +55,8 @@ struct run {
     const struct inv_host **build_hosts; /* to be built, and the host of the run that each is */
     size_t *build_map;
     bool build_done;
-    struct resume *resume; /* NULL: a new run */
+    struct changes *changes; /* what the new systems change, for the displays */
+    struct resume *resume;   /* NULL: a new run */
     uint64_t seq;
     uv_timer_t tick, display, leave;
     uv_signal_t signals[2];

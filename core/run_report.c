@@ -19,6 +19,10 @@ static void take_event(struct run *run, struct lane_report *report) {
         return;
     }
     enum host_state to = event->to;
+    if ((to == HOST_STAGING || to == HOST_ACTIVATING) && event->current != NULL &&
+        event->desired != NULL) {
+        changes_note(run->changes, event->current, event->desired);
+    }
     char *reason = xstrdup(event->reason);
     if (reason[0] == '\0') { /* null in the journal, as a code is never empty */
         free(event->reason);
