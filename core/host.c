@@ -259,7 +259,7 @@ struct target_lock host_target_lock(const struct host *host) {
                                 .run = host->plan.run->run,
                                 .who = host->plan.run->who,
                                 .lease_ms = host->plan.run->lease_ms,
-                                .first = !host->plan.run->resumed};
+                                .first = !host->plan.run->resumed && !host->plan.again};
 }
 
 void host_log(struct host *host, const char *stream, const char *line, size_t len) {
@@ -562,6 +562,8 @@ struct host *host_new(const struct host_plan *plan, const struct host_env *env,
 }
 
 void host_begin(struct host *host) {
+    host->began = host->plan.again; /* the coordinator has said that it is pending again */
+    host->moved_ms = host_now(host);
     host_publish(host, HOST_CONNECTING, "", "");
     uv_timer_start(&host->timer, on_timer, after_connect(host), 0);
     uint64_t third = host->plan.run->lease_ms / 3;

@@ -55,6 +55,7 @@ struct host_plan {
     /* `fleet rollback`: which generation to go back to; 0: the one before the current. -1: not a rollback. */
     int64_t to_generation;
     struct host_resume resume;
+    bool again; /* it has ended in this run before, and is tried again */
 };
 
 /* Where a desired path can be read from. */

@@ -176,8 +176,10 @@ static enum fate fate_of(const struct member *member, enum host_state state, con
         return FATE_PERSON;
     }
     if (state == HOST_SKIPPED && reason != NULL) {
+        bool stopped = strcmp(reason, "budget") == 0 || strcmp(reason, "stopped") == 0;
         return strcmp(reason, "offline") == 0  ? FATE_OFFLINE
                : strcmp(reason, "locked") == 0 ? FATE_LOCKED
+               : stopped                       ? FATE_STOPPED
                                                : FATE_OTHER;
     }
     return FATE_OTHER;
@@ -359,7 +361,7 @@ void rollout_wants(struct rollout *rollout, size_t host, enum act act, uint64_t 
         slots_release(rollout->activation, host);
         member->asked = true;
         member->first_act = act;
-        if (rollout->phase == PHASE_WAVE && member->wave == rollout->wave) {
+        if (member->wave <= rollout->wave) { /* less: it is tried again */
             slots_push(rollout->activation, host, rollout_rank(rollout, host), false);
         }
     }

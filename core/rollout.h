@@ -24,6 +24,12 @@
  *    HOST_STAGED, after the try.
  *  - A host in flight that is to go back for the others' sake commits first, then goes back.
  *  - A run that is drained while it waits for a person stays "paused", exit 6.
+ *  - A host may be tried again once it has failed, gone back, not been reached or been skipped, and
+ *    has its slot and its wave like any other; where its wave is over it needs no second turn. In a
+ *    run that a budget has stopped this takes the run up again: the person knows of the failures
+ *    so far, and only one more stops it again. Who was told to be skipped stays so unless it is
+ *    tried again, too. A host that is on neither system for sure is not tried again: `resume` asks
+ *    it first. Nor is one whose build failed, nor any while the run is drained.
  */
 #ifndef FLEET_CORE_ROLLOUT_H
 #define FLEET_CORE_ROLLOUT_H
@@ -66,6 +72,7 @@ enum rollout_decision_kind {
     ROLLOUT_WAVE_START, /* `wave` */
     ROLLOUT_BAKE,       /* `wave` bakes until `until_ms` */
     ROLLOUT_REPROBE,    /* `host` of a baked wave is probed again */
+    ROLLOUT_RETRY,      /* `host`, which had ended, begins anew: it is pending again */
     ROLLOUT_WAVE_END,   /* `wave` */
     /* After `wave`, waits for promotion ("promote"), or a person paused ("paused"). */
     ROLLOUT_PAUSE,
@@ -123,6 +130,10 @@ enum rollout_control {
 };
 void rollout_control(struct rollout *rollout, enum rollout_control control, size_t host,
                      uint64_t now_ms);
+/* A person has `host`, which has ended, tried again: ROLLOUT_RETRY follows, and it is as if it had
+ * not begun. What it came to before is out of the books; its last outcome counts. False, with a
+ * sentence in `why`, where it can't be (`why` has no name of the host in it). */
+bool rollout_retry(struct rollout *rollout, size_t host, uint64_t now_ms, struct buf *why);
 /* Time has passed. */
 void rollout_tick(struct rollout *rollout, uint64_t now_ms);
 

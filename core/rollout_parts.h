@@ -3,6 +3,7 @@
  *   rollout.c         life, inputs, decisions handed out
  *   rollout_waves.c   who is in which wave and group
  *   rollout_policy.c  what follows from the state: one decision after the other
+ *   rollout_retry.c   a host that has ended, tried again
  *   rollout_words.c   what is told: counts, exit code, why it waits
  */
 #ifndef FLEET_CORE_ROLLOUT_PARTS_H
@@ -19,7 +20,8 @@ enum fate {
     FATE_BUILD,   /* failed: its system could not be evaluated or built */
     FATE_LOCKED,  /* skipped */
     FATE_OFFLINE, /* skipped: optional and not reached */
-    FATE_PERSON   /* skipped: a person took it out */
+    FATE_PERSON,  /* skipped: a person took it out */
+    FATE_STOPPED  /* skipped: the run stopped before its turn */
 };
 
 /* Being taken back, by a decision of the rollout. */
@@ -55,6 +57,7 @@ struct member {
     bool failed_late; /* was healthy, failed its second probing, and may not go back */
     bool counted;     /* in `failures` */
     bool reprobing;
+    bool baked; /* was probed again at its wave's end */
 };
 
 struct wave {
@@ -113,6 +116,8 @@ struct rollout {
     size_t failures;
     size_t failures_allowed;
     size_t unreachable_allowed;
+    size_t failures_known; /* to a person who tried a host again: no reason to stop once more */
+    size_t unreachable_known;
     size_t backs_pending; /* members that are BACK_QUEUED or BACK_TOLD */
     size_t reprobes_pending;
     uint64_t bake_until_ms;

@@ -87,16 +87,22 @@ static void take_others_back(struct rollout *rollout) {
     }
 }
 
+static bool is_passed(size_t count, size_t allowed, size_t known) {
+    return count > allowed && count > known;
+}
+
 void rollout_check_budget(struct rollout *rollout) {
     if (rollout->phase == PHASE_NEW || rollout->phase == PHASE_ENDED) {
         return;
     }
-    if (rollout->failures > rollout->failures_allowed && !rollout->budget_acted) {
+    if (is_passed(rollout->failures, rollout->failures_allowed, rollout->failures_known) &&
+        !rollout->budget_acted) {
         rollout->budget_acted = true;
         rollout_stop(rollout, "max-failed");
         take_others_back(rollout);
     }
-    if (rollout->states[HOST_UNREACHABLE] > rollout->unreachable_allowed) {
+    if (is_passed(rollout->states[HOST_UNREACHABLE], rollout->unreachable_allowed,
+                  rollout->unreachable_known)) {
         rollout_stop(rollout, "max-unreachable");
     }
 }
@@ -117,11 +123,10 @@ static bool tell_stop(struct rollout *rollout) {
 /* ---- grants ---- */
 
 /* True while hosts may begin their change. Who was not reached may pass the budget, so all are
- * asked before the first is touched. */
+ * asked before the first is touched. Between waves only hosts that are tried again ask. */
 static bool is_gate_open(const struct rollout *rollout) {
     bool all_staged = rollout->policy->prestage != INV_PRESTAGE_ALL || rollout->unstaged == 0;
-    return rollout->phase == PHASE_WAVE && !rollout->stopped && !rollout->paused &&
-           rollout->unreached == 0 && all_staged;
+    return !rollout->stopped && !rollout->paused && rollout->unreached == 0 && all_staged;
 }
 
 static void grant_first(struct rollout *rollout, size_t host) {
@@ -222,7 +227,7 @@ static bool is_worth_baking(const struct rollout *rollout) {
     const struct wave *wave = &rollout->waves[rollout->wave];
     for (size_t i = wave->first; i < wave->first + wave->size; i++) {
         const struct member *member = &rollout->members[rollout->by_wave[i]];
-        if (member->touched && member->state == HOST_HEALTHY) {
+        if (member->touched && member->state == HOST_HEALTHY && !member->baked) {
             return true;
         }
     }
@@ -244,7 +249,9 @@ static void reprobe_wave(struct rollout *rollout) {
     for (size_t i = wave->first; i < wave->first + wave->size; i++) {
         size_t host = rollout->by_wave[i];
         struct member *member = &rollout->members[host];
-        if (member->touched && member->state == HOST_HEALTHY && member->back == BACK_NONE) {
+        if (member->touched && member->state == HOST_HEALTHY && member->back == BACK_NONE &&
+            !member->baked) {
+            member->baked = true;
             member->reprobing = true;
             rollout->reprobes_pending++;
             decide(rollout, ROLLOUT_REPROBE, host, ACT_COUNT, NULL);

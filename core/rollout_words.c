@@ -30,7 +30,7 @@ static struct tally take_tally(const struct rollout *rollout) {
             tally.failed |= member->fate != FATE_BUILD;
         } else if (member->state == HOST_SKIPPED) {
             tally.locked |= member->fate == FATE_LOCKED;
-            tally.skipped |= member->fate == FATE_OTHER || member->fate == FATE_PERSON;
+            tally.skipped |= member->fate != FATE_LOCKED && member->fate != FATE_OFFLINE;
         }
     }
     return tally;

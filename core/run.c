@@ -103,6 +103,8 @@ static void close_loop(struct run *run) {
 
 void run_add_host(struct run *run, size_t index, const struct host_resume *resume) {
     struct run_host *host = &run->hosts[index];
+    bool again = host->again;
+    host->again = false;
     host->lane = run->lanes[index % run->lane_count];
     struct host_plan plan = {.index = index,
                              .inv = run_inv(run, index),
@@ -111,8 +113,10 @@ void run_add_host(struct run *run, size_t index, const struct host_resume *resum
                              .wave = (uint32_t)rollout_wave_of(run->rollout, index),
                              .run = &run->shared,
                              .to_generation = run->options->to_generation,
-                             .resume = *resume};
+                             .resume = *resume,
+                             .again = again};
     lane_add(host->lane, &plan);
+    host->open = true;
     run->open_hosts++;
 }
 
@@ -192,6 +196,8 @@ static void release(struct run *run) {
     for (size_t i = 0; run->hosts != NULL && i < run->options->host_count; i++) {
         free(run->hosts[i].path);
         free(run->hosts[i].nonce);
+        free(run->hosts[i].desired);
+        free(run->hosts[i].unbuilt);
     }
     free(run->hosts);
     free(run->who);

@@ -3,10 +3,21 @@
  */
 #include "core/run_internal.h"
 
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "core/base/xalloc.h"
 #include "core/build.h"
+
+void run_desire(struct run *run, size_t host, const char *path, const struct host_source *source) {
+    struct run_host *known = &run->hosts[host];
+    if (known->desired != path) {
+        free(known->desired);
+        known->desired = xstrdup(path);
+        known->source = *source;
+    }
+    lane_desired(known->lane, host, path, source);
+}
 
 static const char *const build_names[] = {[BUILD_EVALUATING] = "evaluating",
                                           [BUILD_BUILDING] = "building",
@@ -44,14 +55,15 @@ static void on_built(size_t index, const struct build_result *result, void *arg)
     struct host_source source = {.kind = kinds[result->source],
                                  .remote = result->remote,
                                  .remote_command = result->remote_command};
-    size_t host = run->build_map[index];
-    lane_desired(run->hosts[host].lane, host, result->path, &source);
+    run_desire(run, run->build_map[index], result->path, &source);
 }
 
 static void on_build_failed(size_t index, const struct error *error, void *arg) {
     struct run *run = arg;
     size_t host = run->build_map[index];
     if (error->code != FLEET_ERR_CANCELLED) {
+        free(run->hosts[host].unbuilt);
+        run->hosts[host].unbuilt = xmemdup(error, sizeof(*error));
         lane_end(run->hosts[host].lane, host, HOST_FAILED, error);
     }
 }
@@ -68,21 +80,60 @@ static const struct conn_spec *build_spec(const struct inv_host *host, void *arg
 }
 
 /* What a resumed host is to run is known from the journal where its change was granted, or where
- * its build still lies here. */
-static bool give_recorded(struct run *run, size_t host) {
+ * its build still lies here; else NULL. */
+static const char *recorded_path(const struct run *run, size_t host, struct host_source *source) {
     const struct resume_host *recorded = run->resume != NULL ? &run->resume->hosts[host] : NULL;
     if (recorded == NULL || recorded->path == NULL) {
-        return false;
+        return NULL;
     }
-    struct host_source source = {.kind = HOST_SOURCE_LOCAL};
+    *source = (struct host_source){.kind = HOST_SOURCE_LOCAL};
     if (access(recorded->path, F_OK) != 0 || run->options->action == ACTION_ROLLBACK) {
         if (!recorded->touched && run->options->action != ACTION_ROLLBACK) {
-            return false;
+            return NULL;
         }
-        source.kind = HOST_SOURCE_TARGET; /* it was copied there before its change was granted */
+        source->kind = HOST_SOURCE_TARGET; /* it was copied there before its change was granted */
     }
-    lane_desired(run->hosts[host].lane, host, recorded->path, &source);
-    return true;
+    return recorded->path;
+}
+
+static bool give_recorded(struct run *run, size_t host) {
+    struct host_source source;
+    const char *path = recorded_path(run, host, &source);
+    if (path != NULL) {
+        run_desire(run, host, path, &source);
+    }
+    return path != NULL;
+}
+
+/* It is among those that are built, and the build has not said yet what came of it. */
+static bool is_awaited(const struct run *run, size_t host) {
+    bool builds = run->build != NULL && !run->build_done;
+    for (size_t i = 0; builds && run->build_hosts[i] != NULL; i++) {
+        if (run->build_map[i] == host) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool run_can_desire(const struct run *run, size_t host) {
+    const struct run_host *known = &run->hosts[host];
+    enum run_action action = run->options->action;
+    struct host_source source;
+    return known->desired != NULL || known->unbuilt != NULL || action == ACTION_REBOOT ||
+           (action == ACTION_ROLLBACK && run->resume == NULL) || is_awaited(run, host) ||
+           recorded_path(run, host, &source) != NULL;
+}
+
+void run_desire_again(struct run *run, size_t host) {
+    const struct run_host *known = &run->hosts[host];
+    if (known->unbuilt != NULL) {
+        lane_end(known->lane, host, HOST_FAILED, known->unbuilt);
+    } else if (known->desired != NULL) {
+        run_desire(run, host, known->desired, &known->source);
+    } else {
+        give_recorded(run, host);
+    }
 }
 
 /* Fills build_hosts and build_map; how many there are to build. */
@@ -129,7 +180,7 @@ static void start_rollback(struct run *run) {
         const struct run_system *systems = run->options->systems;
         const char *path = systems != NULL ? systems[i].path : run->options->to_path;
         if (path != NULL) {
-            lane_desired(run->hosts[i].lane, i, path, &source);
+            run_desire(run, i, path, &source);
         }
     }
 }
@@ -140,7 +191,7 @@ static void start_planned(struct run *run) {
         const struct run_system *system = &run->options->systems[i];
         struct host_source source = {.kind = system->on_target ? HOST_SOURCE_TARGET
                                                                : HOST_SOURCE_LOCAL};
-        lane_desired(run->hosts[i].lane, i, system->path, &source);
+        run_desire(run, i, system->path, &source);
     }
 }
 

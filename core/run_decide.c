@@ -70,6 +70,14 @@ static struct event *decision_event(struct run *run, const struct rollout_decisi
                                     ? "bake"
                                     : (decision->reason != NULL ? decision->reason : "paused"));
         break;
+    case ROLLOUT_RETRY:
+        event = run_host_event(run, EVENT_HOST_STATE, decision->host);
+        event->has_from = true;
+        event->from = view_host(run->view, event->host)->state;
+        event->to = HOST_PENDING;
+        event->reason = xstrdup("retry");
+        event->message = xstrdup("is tried again");
+        break;
     case ROLLOUT_LEAVE:
     case ROLLOUT_SKIP:
     case ROLLOUT_REPROBE:
@@ -106,7 +114,9 @@ static void skip_host(struct run *run, const struct rollout_decision *decision) 
               strcmp(reason, "budget") == 0
                   ? "not started: the run stopped before its turn; untouched"
                   : "not started: the run was stopped; untouched");
-    lane_end(run->hosts[decision->host].lane, decision->host, HOST_SKIPPED, &error);
+    if (!run_skip_again(run, decision->host, &error)) {
+        lane_end(run->hosts[decision->host].lane, decision->host, HOST_SKIPPED, &error);
+    }
 }
 
 /* What a decision does, once it is on disk. */
@@ -134,6 +144,9 @@ static void carry_out(struct run *run, const struct rollout_decision *decision) 
         break;
     case ROLLOUT_REPROBE:
         lane_reprobe(lane, decision->host);
+        break;
+    case ROLLOUT_RETRY:
+        run_begin_again(run, decision->host);
         break;
     case ROLLOUT_END:
         run_end(run);

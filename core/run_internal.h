@@ -7,6 +7,7 @@
  *   run_report.c   what the lanes report
  *   run_decide.c   the rollout's decisions: journaled, synced, and only then carried out
  *   run_request.c  what a person asks
+ *   run_retry.c    a host that has ended is tried again
  *   run_signal.c   Ctrl-C and the like
  *   run_end.c      how it ends
  *
@@ -31,6 +32,11 @@ struct run_host {
     struct lane *lane; /* NULL: it had ended before the run was resumed */
     struct elevation elevation;
     char *path, *nonce; /* of what it wants */
+    char *desired;      /* what it was told to run, and where that lies; NULL: nothing yet */
+    struct host_source source;
+    struct error *unbuilt; /* why its build failed, or NULL */
+    bool open;             /* its lane has not closed it yet */
+    bool again;            /* begins anew as soon as it is closed */
     bool released;
     uint32_t log_lines;
 };
@@ -110,10 +116,28 @@ void run_fail(struct run *run, const struct error *error);
 /* Begins to tell every host what it is to run. */
 void run_start_systems(struct run *run);
 
+/* What the host is to run; its lane hears of it, and once more each time that it begins anew. */
+void run_desire(struct run *run, size_t host, const char *path, const struct host_source *source);
+/* False: it is not known what the host is to run, and nothing is going to say so. */
+bool run_can_desire(const struct run *run, size_t host);
+/* The same for a host that has begun anew, as far as it is known by now. */
+void run_desire_again(struct run *run, size_t host);
+
 /* ---- run_report.c ---- */
 
 /* The receiver of run->reports. */
 void run_receive(struct mail *mail, void *arg);
+
+/* ---- run_retry.c ---- */
+
+/* Has the host, which has ended, tried again, or says why not. */
+void run_retry(struct run *run, size_t host);
+/* ROLLOUT_RETRY: it is pending; it begins anew now, or when its lane has closed it. */
+void run_begin_again(struct run *run, size_t host);
+/* Its lane has closed it. */
+void run_on_closed(struct run *run, size_t host);
+/* It ends skipped while it waits to begin anew; false where it doesn't wait. */
+bool run_skip_again(struct run *run, size_t host, const struct error *error);
 
 /* ---- run_decide.c ---- */
 

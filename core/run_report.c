@@ -67,6 +67,7 @@ void run_receive(struct mail *mail, void *arg) {
         break;
     case LANE_CLOSED:
         run->open_hosts--;
+        run_on_closed(run, report->host);
         break;
     }
     lane_report_free(report);

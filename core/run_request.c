@@ -38,8 +38,10 @@ static void publish_request(struct run *run, const struct run_request *request) 
         [RUN_REQUEST_PAUSE] = "pauses the run", [RUN_REQUEST_PROMOTE] = "lets the run go on",
         [RUN_REQUEST_DRAIN] = "drains the run", [RUN_REQUEST_ABORT] = "ends the run at once",
         [RUN_REQUEST_TAKE_BACK] = "takes back", [RUN_REQUEST_SKIP] = "skips",
+        [RUN_REQUEST_RETRY] = "tries again:",
     };
-    bool of_host = request->kind == RUN_REQUEST_TAKE_BACK || request->kind == RUN_REQUEST_SKIP;
+    bool of_host = request->kind == RUN_REQUEST_TAKE_BACK || request->kind == RUN_REQUEST_SKIP ||
+                   request->kind == RUN_REQUEST_RETRY;
     const char *host = request->host != NULL ? request->host : "all hosts";
     AUTO_FREE char *line = xasprintf("%s %s%s%s", run->who, words[request->kind],
                                      of_host ? " " : "", of_host ? host : "");
@@ -67,6 +69,11 @@ void run_on_request(const struct run_request *request, void *arg) {
         while (run->signal_count < wanted) {
             run_on_signal(&run->signals[0], SIGINT);
         }
+        return;
+    }
+    if (request->kind == RUN_REQUEST_RETRY) {
+        run_retry(run, host);
+        run_decide(run);
         return;
     }
     if (request->kind == RUN_REQUEST_PROMOTE) {

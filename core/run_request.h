@@ -1,5 +1,6 @@
 /* What a person asks of a run while it goes on: values from a display to the coordinator, which
- * journals each one before it acts on it. Main thread.
+ * journals each one before it acts on it. What it refuses it says in a log event of the stream
+ * "fleet", without a host: one sentence that begins with the host's name. Main thread.
  */
 #ifndef FLEET_CORE_RUN_REQUEST_H
 #define FLEET_CORE_RUN_REQUEST_H
@@ -11,6 +12,8 @@ enum run_request_kind {
     RUN_REQUEST_ABORT,     /* leave now, with the guards armed; as the second Ctrl-C */
     RUN_REQUEST_TAKE_BACK, /* `host` goes back to what it ran, or all hosts do */
     RUN_REQUEST_SKIP,      /* `host` is not started */
+    RUN_REQUEST_RETRY, /* `host`, which has failed, gone back, not been reached or been skipped, is
+                            * tried again; or all such hosts are */
     RUN_REQUEST_COUNT
 };
 

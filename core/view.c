@@ -107,7 +107,23 @@ static void apply_run_start(struct view *view, const struct event *event) {
     }
 }
 
+/* It is tried again: what the try before came to is over. */
+static void begin_anew(struct view_host *host) {
+    memset(host->state_at_ms, 0, sizeof(host->state_at_ms));
+    memset(host->granted, 0, sizeof(host->granted));
+    host->verdict_rollback = false;
+    host->probe_failed = false;
+    set_text(&host->last_probe, NULL);
+    set_text(&host->verdict, NULL);
+    set_text(&host->nonce, NULL);
+    set_text(&host->granted_path, NULL);
+    host->bytes_done = host->bytes_total = host->paths_done = host->paths_total = 0;
+}
+
 static void apply_host_state(struct view *view, struct view_host *host, const struct event *event) {
+    if (event->to == HOST_PENDING) {
+        begin_anew(host);
+    }
     view->counts[host->state]--;
     view->counts[event->to]++;
     host->state = event->to;

@@ -34,7 +34,7 @@ static void describe(const struct rollout_decision *d, struct buf *out) {
         [ROLLOUT_WAVE_START] = "wave", [ROLLOUT_BAKE] = "bake",
         [ROLLOUT_REPROBE] = "reprobe", [ROLLOUT_WAVE_END] = "end-wave",
         [ROLLOUT_PAUSE] = "pause",     [ROLLOUT_STOP] = "stop",
-        [ROLLOUT_END] = "end",
+        [ROLLOUT_END] = "end",         [ROLLOUT_RETRY] = "retry",
     };
     if (out->len > 0) {
         buf_add_text(out, "; ");
@@ -42,7 +42,7 @@ static void describe(const struct rollout_decision *d, struct buf *out) {
     buf_add_text(out, d->kind == ROLLOUT_GRANT ? act_name(d->act) : kinds[d->kind]);
     if (d->kind == ROLLOUT_WAVE_START || d->kind == ROLLOUT_WAVE_END) {
         buf_printf(out, " %zu", d->wave);
-    } else if (d->kind <= ROLLOUT_SKIP || d->kind == ROLLOUT_REPROBE) {
+    } else if (d->kind <= ROLLOUT_SKIP || d->kind == ROLLOUT_REPROBE || d->kind == ROLLOUT_RETRY) {
         buf_printf(out, " h%zu", d->host);
     }
     if (d->reason != NULL && d->kind != ROLLOUT_TAKE_BACK) {
@@ -1160,6 +1160,292 @@ Test(rollout, resumed_run_waits_for_promotion_as_before) {
     cr_assert_eq(rollout_exit_code(r, 0), 6);
     rollout_control(r, ROLLOUT_CONTROL_PROMOTE, SIZE_MAX, now_ms);
     expect("wave 2");
+}
+
+/* ---- tried again ---- */
+
+static void retry(size_t host) {
+    struct buf why = BUF_INIT;
+    cr_assert(rollout_retry(r, host, ++now_ms, &why), "%s", buf_text(&why));
+    buf_free(&why);
+}
+
+#define expect_refusal(of_host, words)                                                             \
+    do {                                                                                           \
+        struct buf why = BUF_INIT;                                                                 \
+        cr_assert_not(rollout_retry(r, of_host, ++now_ms, &why));                                  \
+        cr_assert(strstr(buf_text(&why), words), "%s", buf_text(&why));                            \
+        buf_free(&why);                                                                            \
+        expect("");                                                                                \
+    } while (0)
+
+Test(rollout, host_that_is_tried_again_is_judged_by_its_last_outcome) {
+    setup(2);
+    f->policy.max_failed = (struct inv_amount){.value = 1};
+    fixture_limit(f, NULL, 1);
+    start();
+    stage_all();
+    expect("wave 1; activate h0");
+    go_back(0);
+    expect("activate h1");
+    cr_assert_eq(rollout_failures(r), 1);
+    retry(0);
+    expect("retry h0");
+    cr_assert_eq(rollout_failures(r), 0);
+    cr_assert_eq(rollout_count(r, HOST_PENDING), 1);
+    answer(0);
+    stage(0);
+    expect("");
+    go_well(1);
+    expect("activate h0");
+    go_well(0);
+    expect("end-wave 1; end");
+    assert_exit(0, "done");
+}
+
+Test(rollout, host_that_is_tried_again_may_go_back_again) {
+    setup(1);
+    f->policy.max_failed = (struct inv_amount){.value = 5};
+    start();
+    stage_all();
+    expect("wave 1; activate h0");
+    probe(0);
+    wants(0, ACT_ROLLBACK);
+    expect("rollback h0");
+    moved(0, HOST_ROLLING_BACK);
+    failed(0, HOST_ROLLED_BACK, "probe-failed");
+    retry(0);
+    answer(0);
+    stage(0);
+    expect("retry h0; activate h0");
+    probe(0);
+    wants(0, ACT_ROLLBACK);
+    expect("rollback h0");
+    moved(0, HOST_ROLLING_BACK);
+    failed(0, HOST_ROLLED_BACK, "probe-failed");
+    expect("end-wave 1; end");
+    cr_assert_eq(rollout_failures(r), 1);
+    assert_exit(3, "failed");
+}
+
+Test(rollout, stopped_run_is_taken_up_by_a_retry_and_stopped_by_one_more_failure) {
+    setup(4);
+    fixture_add_wave(f, 2, false);
+    fixture_limit(f, NULL, 2);
+    start();
+    stage_all();
+    expect("wave 1; activate h0; activate h1");
+    go_back(0);
+    expect("stop max-failed; skip h2 budget; skip h3 budget");
+    failed(2, HOST_SKIPPED, "budget");
+    failed(3, HOST_SKIPPED, "budget");
+    retry(0);
+    retry(2);
+    expect("retry h0; retry h2");
+    answer(0);
+    stage(0);
+    expect("activate h0");
+    answer(2);
+    stage(2);
+    expect("");
+    go_well(1);
+    go_well(0);
+    expect("end-wave 1; wave 2; activate h2");
+    go_back(2);
+    expect("stop max-failed; end-wave 2; end");
+    assert_exit(3, "failed");
+}
+
+Test(rollout, run_that_has_stopped_for_the_unreachable_begins_at_their_wave_when_they_are_tried) {
+    setup(3);
+    fixture_add_wave(f, 1, false);
+    start();
+    failed(2, HOST_UNREACHABLE, "connection-refused");
+    expect("stop max-unreachable; skip h0 budget; skip h1 budget");
+    failed(0, HOST_SKIPPED, "budget");
+    moved(1, HOST_CONNECTING);
+    for (size_t i = 3; i-- > 0;) {
+        if (i != 1) {
+            retry(i);
+        }
+    }
+    expect("retry h2; retry h0; wave 1");
+    failed(1, HOST_SKIPPED, "budget");
+    answer(0);
+    stage(0);
+    expect("activate h0");
+    go_well(0);
+    answer(2);
+    stage(2);
+    expect("end-wave 1; wave 2; activate h2");
+    go_well(2);
+    expect("end-wave 2; end");
+    assert_exit(5, "skipped");
+}
+
+Test(rollout, retry_in_an_earlier_wave_waits_for_a_slot_and_for_no_wave) {
+    setup(4);
+    fixture_add_wave(f, 2, false);
+    fixture_limit(f, NULL, 1);
+    f->policy.max_unreachable = (struct inv_amount){.value = 1};
+    start();
+    failed(0, HOST_UNREACHABLE, "no-route");
+    for (size_t i = 1; i < 4; i++) {
+        answer(i);
+        stage(i);
+    }
+    expect("wave 1; activate h1");
+    go_well(1);
+    expect("end-wave 1; wave 2; activate h2");
+    retry(0);
+    answer(0);
+    stage(0);
+    expect("retry h0");
+    go_well(2);
+    expect("activate h0");
+    go_well(0);
+    expect("activate h3");
+    go_well(3);
+    expect("end-wave 2; end");
+    assert_exit(0, "done");
+}
+
+Test(rollout, host_of_a_baked_wave_that_is_tried_again_is_baked_alone) {
+    setup(2);
+    f->policy.bake_ms = 1000;
+    f->policy.max_failed = (struct inv_amount){.value = 1};
+    start();
+    stage_all();
+    expect("wave 1; activate h0");
+    go_well(0);
+    expect("activate h1");
+    go_back(1);
+    expect("bake");
+    retry(1);
+    answer(1);
+    stage(1);
+    expect("retry h1; activate h1");
+    go_well(1);
+    expect("bake");
+    rollout_tick(r, rollout_next_tick_ms(r));
+    expect("reprobe h0; reprobe h1");
+    rollout_reprobed(r, 0, true, ++now_ms);
+    rollout_reprobed(r, 1, true, ++now_ms);
+    expect("end-wave 1; end");
+}
+
+Test(rollout, retry_while_it_waits_for_promotion_goes_ahead_of_it) {
+    setup(2);
+    fixture_add_wave(f, 1, false);
+    f->policy.promote_manual = true;
+    f->policy.max_failed = (struct inv_amount){.value = 1};
+    f->policy.max_unreachable = (struct inv_amount){.value = 2};
+    f->hosts[0].policy.rollback = false;
+    start();
+    stage_all();
+    expect("wave 1; activate h0");
+    probe(0);
+    wants(0, ACT_ROLLBACK);
+    expect("leave h0");
+    failed(0, HOST_FAILED, "left");
+    expect("end-wave 1; stop no-healthy-host; skip h1 budget");
+    retry(0);
+    expect("retry h0; wave 1");
+    answer(0);
+    stage(0);
+    expect("activate h0");
+    go_well(0);
+    failed(1, HOST_SKIPPED, "budget");
+    retry(1);
+    answer(1);
+    stage(1);
+    expect("retry h1; end-wave 1; pause promote");
+    control(ROLLOUT_CONTROL_PROMOTE, 0);
+    expect("wave 2; activate h1");
+}
+
+Test(rollout, paused_run_tries_nobody_again_before_it_goes_on) {
+    setup(2);
+    f->policy.max_failed = (struct inv_amount){.value = 1};
+    start();
+    stage_all();
+    expect("wave 1; activate h0");
+    control(ROLLOUT_CONTROL_PAUSE, 0);
+    expect("pause paused");
+    go_back(0);
+    retry(0);
+    answer(0);
+    stage(0);
+    expect("retry h0");
+    control(ROLLOUT_CONTROL_PROMOTE, 0);
+    expect("activate h0");
+}
+
+Test(rollout, host_that_a_person_skipped_can_be_tried_after_all) {
+    setup(2);
+    start();
+    stage_all();
+    expect("wave 1; activate h0");
+    control(ROLLOUT_CONTROL_SKIP, 1);
+    expect("skip h1 stopped");
+    failed(1, HOST_SKIPPED, "stopped");
+    retry(1);
+    answer(1);
+    stage(1);
+    expect("retry h1");
+    go_well(0);
+    expect("activate h1");
+    go_well(1);
+    expect("end-wave 1; end");
+    assert_exit(0, "done");
+}
+
+Test(rollout, refuses_to_try_again_what_is_good_under_way_lost_or_unbuilt) {
+    setup(5);
+    f->policy.max_failed = (struct inv_amount){.value = 4};
+    fixture_limit(f, NULL, 3);
+    start();
+    failed(4, HOST_FAILED, "build-failed");
+    for (size_t i = 0; i < 4; i++) {
+        answer(i);
+        stage(i);
+    }
+    expect("wave 1; activate h0; activate h1; activate h2");
+    go_well(0);
+    expect("activate h3");
+    probe(2);
+    failed(2, HOST_UNKNOWN, "connection-lost");
+    expect_refusal(0, "ended well");
+    expect_refusal(1, "under way");
+    expect_refusal(2, "fleet resume");
+    expect_refusal(4, "could not be built");
+    control(ROLLOUT_CONTROL_DRAIN, 0);
+    expect("stop stopped");
+    go_back(1);
+    expect_refusal(1, "drained");
+    go_well(3);
+    expect("end-wave 1; end");
+    expect_refusal(1, "over");
+}
+
+Test(rollout, refuses_to_try_again_while_others_are_on_their_way_back) {
+    setup(3);
+    f->policy.on_failure = INV_ON_FAILURE_ROLLBACK_ALL;
+    fixture_limit(f, NULL, 2);
+    start();
+    stage_all();
+    expect("wave 1; activate h0; activate h1");
+    go_well(0);
+    expect("activate h2");
+    go_back(1);
+    expect("stop max-failed; back h0");
+    expect_refusal(1, "on their way back");
+    failed(0, HOST_ROLLED_BACK, "taken-back");
+    probe(2);
+    retry(0);
+    answer(0);
+    stage(0);
+    expect("retry h0; activate h0");
 }
 
 Test(rollout, worst_code_comes_first) {

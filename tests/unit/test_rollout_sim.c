@@ -4,7 +4,7 @@
  *   slots, group limits and exclusive groups are never exceeded;
  *   no host begins once a budget is passed, the run is paused, or outside of its wave;
  *   the failures are never more than the budget, the one that passed it and what was in flight;
- *   a host goes back at most once, and every host ends in exactly one end state;
+ *   a host goes back at most once a try, and every host ends in exactly one end state;
  *   the run ends; and with the same seed it is the same run.
  */
 #include <criterion/criterion.h>
@@ -43,6 +43,8 @@ struct sim_host {
     bool went_back;
     bool own_verdict; /* what it goes back on is its own, not the others' */
     bool skip_told;
+    bool again;   /* is tried again */
+    uint32_t try; /* what was to happen to an earlier one does not happen any more */
 };
 
 enum what {
@@ -58,6 +60,7 @@ struct happening {
     uint64_t order; /* first come, first served at one time */
     size_t host;
     enum what what;
+    uint32_t try;
 };
 
 struct sim {
@@ -71,9 +74,11 @@ struct sim {
     uint64_t random;
     size_t limit;
     size_t tag_limit;
-    size_t in_flight, in_flight_tag;
+    size_t in_flight, in_flight_tag, in_flight_again;
     int exclusive[EXCLUSIVE_GROUPS];
     size_t failures, unreachable;
+    size_t retries;
+    size_t failures_known, unreachable_known; /* to the person who had a host tried again */
     size_t in_flight_when_passed;
     bool passed;
     bool paused, promote_due, stopped, ended, persons;
@@ -85,6 +90,7 @@ struct sim {
 static size_t seen_decisions[ROLLOUT_END + 1];
 static size_t seen_ends[HOST_STATE_COUNT];
 static size_t seen_stops;
+static size_t seen_lifted;
 
 static uint64_t roll(struct sim *sim, uint64_t below) {
     sim->random ^= sim->random << 13;
@@ -102,8 +108,11 @@ static void happen(struct sim *sim, size_t host, enum what what, uint64_t in_ms)
         sim->heap_cap = sim->heap_cap * 2 + 64;
         sim->heap = xrealloc(sim->heap, sim->heap_cap * sizeof(*sim->heap));
     }
-    struct happening item = {
-        .at_ms = sim->now_ms + in_ms, .order = sim->order++, .host = host, .what = what};
+    struct happening item = {.at_ms = sim->now_ms + in_ms,
+                             .order = sim->order++,
+                             .host = host,
+                             .what = what,
+                             .try = sim->hosts[host].try};
     size_t at = sim->heap_count++;
     for (; at > 0 && earlier(&item, &sim->heap[(at - 1) / 2]); at = (at - 1) / 2) {
         sim->heap[at] = sim->heap[(at - 1) / 2];
@@ -151,10 +160,18 @@ static void occupy(struct sim *sim, size_t host, int by) {
 }
 
 static void note_budget(struct sim *sim) {
-    if (!sim->passed && sim->failures > rollout_failures_allowed(sim->rollout)) {
+    if (!sim->passed && sim->failures > rollout_failures_allowed(sim->rollout) &&
+        sim->failures > sim->failures_known) {
         sim->passed = true;
         sim->in_flight_when_passed = sim->in_flight;
     }
+}
+
+/* As CONTRACT counts them. */
+static bool is_failure(const struct sim_host *h, enum host_state state, const char *reason) {
+    return (state == HOST_FAILED && strcmp(reason, "build-failed") != 0) ||
+           (state == HOST_ROLLED_BACK && h->own_verdict) || state == HOST_ROLLBACK_FAILED ||
+           state == HOST_UNKNOWN;
 }
 
 static void move(struct sim *sim, size_t host, enum host_state state, const char *reason) {
@@ -166,13 +183,11 @@ static void move(struct sim *sim, size_t host, enum host_state state, const char
             occupy(sim, host, -1);
         }
         sim->in_flight -= h->in_flight;
+        sim->in_flight_again -= h->in_flight && h->again;
         h->in_flight = false;
         h->back = false;
         h->ended = true;
-        bool failed = (state == HOST_FAILED && strcmp(reason, "build-failed") != 0) ||
-                      (state == HOST_ROLLED_BACK && h->own_verdict) ||
-                      state == HOST_ROLLBACK_FAILED || state == HOST_UNKNOWN;
-        sim->failures += failed;
+        sim->failures += is_failure(h, state, reason);
         sim->unreachable += state == HOST_UNREACHABLE;
         note_budget(sim);
     } else {
@@ -261,16 +276,21 @@ static void next_of(struct sim *sim, size_t host) {
 static void check_first_grant(const struct sim *sim, size_t host) {
     const struct rollout *rollout = sim->rollout;
     cr_assert_not(sim->passed, "h%zu begins after max_failed was passed", host);
-    cr_assert_leq(sim->unreachable,
-                  sim->fixture->policy.max_unreachable.value * sim->fixture->count / 100,
-                  "h%zu begins after max_unreachable was passed", host);
-    cr_assert_not(sim->paused || sim->promote_due || sim->stopped, "h%zu begins in a pause", host);
-    cr_assert_eq(rollout_wave_of(rollout, host), rollout_current_wave(rollout));
+    size_t allowed = sim->fixture->policy.max_unreachable.value * sim->fixture->count / 100;
+    cr_assert(sim->unreachable <= allowed || sim->unreachable <= sim->unreachable_known,
+              "h%zu begins after max_unreachable was passed", host);
+    bool again = sim->hosts[host].again;
+    cr_assert_not(sim->paused || sim->stopped, "h%zu begins in a pause", host);
+    cr_assert(!sim->promote_due || again, "h%zu begins before the promotion", host);
+    cr_assert_leq(rollout_wave_of(rollout, host), rollout_current_wave(rollout));
+    cr_assert(again || rollout_wave_of(rollout, host) == rollout_current_wave(rollout));
     cr_assert_eq(sim->hosts[host].state, HOST_STAGED);
     if (sim->fixture->policy.prestage == INV_PRESTAGE_ALL) {
+        size_t unstaged = 0;
         for (int state = HOST_PENDING; state < HOST_STAGED; state++) {
-            cr_assert_eq(rollout_count(rollout, (enum host_state)state), 0, "prestage all");
+            unstaged += rollout_count(rollout, (enum host_state)state);
         }
+        cr_assert_leq(unstaged, sim->retries, "prestage all");
     }
 }
 
@@ -283,6 +303,7 @@ static void on_grant(struct sim *sim, size_t host, enum act act) {
         check_first_grant(sim, host);
         h->in_flight = true;
         sim->in_flight++;
+        sim->in_flight_again += h->again;
         cr_assert_leq(sim->in_flight, sim->limit, "max_parallel");
         occupy(sim, host, 1);
         move(sim, host, HOST_ACTIVATING, NULL);
@@ -321,6 +342,20 @@ static void on_leave(struct sim *sim, size_t host) {
     move(sim, host, HOST_FAILED, "left");
 }
 
+/* A host begins anew, and has mostly better luck. */
+static void on_retry(struct sim *sim, size_t host) {
+    struct sim_host *h = &sim->hosts[host];
+    cr_assert(h->ended && !h->in_flight && !h->back);
+    cr_assert_neq(h->state, HOST_HEALTHY);
+    cr_assert_neq(h->state, HOST_UNKNOWN);
+    sim->retries++;
+    *h = (struct sim_host){.lot = roll(sim, 4) == 0 ? h->lot : LOT_GOOD,
+                           .state = HOST_PENDING,
+                           .again = true,
+                           .try = h->try + 1};
+    happen(sim, host, HAPPENS_NEXT, roll(sim, 500));
+}
+
 static void on_decision(struct sim *sim, const struct rollout_decision *d) {
     seen_decisions[d->kind]++;
     sim->hash = (sim->hash ^ ((uint64_t)d->kind << 56 ^ (uint64_t)d->host << 8 ^ (uint64_t)d->act ^
@@ -353,14 +388,17 @@ static void on_decision(struct sim *sim, const struct rollout_decision *d) {
         break;
     case ROLLOUT_WAVE_START:
         cr_assert_not(sim->paused || sim->promote_due || sim->stopped);
-        cr_assert_eq(sim->in_flight, 0);
+        cr_assert_eq(sim->in_flight, sim->in_flight_again);
+        break;
+    case ROLLOUT_RETRY:
+        on_retry(sim, d->host);
         break;
     case ROLLOUT_END:
         cr_assert_not(sim->ended);
         sim->ended = true;
         break;
     case ROLLOUT_WAVE_END:
-        cr_assert_eq(sim->in_flight, 0);
+        cr_assert_eq(sim->in_flight, sim->in_flight_again);
         break;
     case ROLLOUT_BAKE:
         break;
@@ -376,6 +414,9 @@ static void drain(struct sim *sim) {
 
 static void on_happening(struct sim *sim, const struct happening *item) {
     struct sim_host *h = &sim->hosts[item->host];
+    if (item->try != h->try) {
+        return;
+    }
     switch (item->what) {
     case HAPPENS_NEXT:
         next_of(sim, item->host);
@@ -400,13 +441,43 @@ static void control(struct sim *sim, enum rollout_control what, size_t host) {
     rollout_control(sim->rollout, what, host, sim->now_ms);
 }
 
+/* `r` on a host that has ended; the books are as they were before it began. */
+static void retry(struct sim *sim, size_t host) {
+    struct buf why = BUF_INIT;
+    const struct sim_host *h = &sim->hosts[host];
+    size_t failures = rollout_failures(sim->rollout);
+    size_t unreachable = rollout_count(sim->rollout, HOST_UNREACHABLE);
+    bool stopped = sim->stopped;
+    if (!rollout_retry(sim->rollout, host, sim->now_ms, &why)) {
+        cr_assert_gt(why.len, 0);
+        cr_assert_eq(rollout_failures(sim->rollout), failures);
+    } else {
+        cr_assert_eq(why.len, 0);
+        cr_assert_eq(rollout_count(sim->rollout, HOST_UNREACHABLE),
+                     unreachable - (h->state == HOST_UNREACHABLE));
+        sim->failures = rollout_failures(sim->rollout);
+        sim->unreachable -= h->state == HOST_UNREACHABLE;
+        seen_lifted += stopped;
+        if (stopped || sim->passed) {
+            sim->stopped = false;
+            sim->passed = false;
+            sim->failures_known = sim->failures;
+            sim->unreachable_known = sim->unreachable;
+        }
+    }
+    buf_free(&why);
+}
+
 /* A person presses a key, now and then. */
 static void press_key(struct sim *sim) {
+    size_t host = (size_t)roll(sim, sim->fixture->count);
+    if (sim->persons && sim->stopped && sim->retries < 50 && roll(sim, 3) == 0) {
+        retry(sim, host); /* what a person does about a run that has stopped */
+    }
     if (!sim->persons || roll(sim, 200) != 0) {
         return;
     }
-    size_t host = (size_t)roll(sim, sim->fixture->count);
-    switch (roll(sim, 5)) {
+    switch (roll(sim, 6)) {
     case 0:
         control(sim, ROLLOUT_CONTROL_PAUSE, 0);
         sim->paused = true;
@@ -420,6 +491,12 @@ static void press_key(struct sim *sim) {
     case 3:
         if (roll(sim, 10) == 0) {
             control(sim, ROLLOUT_CONTROL_DRAIN, 0);
+        }
+        break;
+    case 4:
+        for (size_t i = 0; i < 20 && sim->retries < 50; i++) {
+            retry(sim, (size_t)roll(sim, sim->fixture->count));
+            drain(sim);
         }
         break;
     default:
@@ -564,6 +641,7 @@ Test(rollout_sim, small_fleets_with_any_policy_and_any_trouble) {
                      host_state_name((enum host_state)state));
     }
     cr_assert(seen_stops > 300 && seen_stops < 2700, "%zu of 3000 runs stop", seen_stops);
+    cr_assert_gt(seen_lifted, 20, "hardly a stopped run is taken up again by a retry");
 }
 
 Test(rollout_sim, ten_thousand_hosts_with_a_few_failures) {

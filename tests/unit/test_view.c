@@ -77,6 +77,21 @@ Test(view, moves_are_counted_and_stamped) {
     cr_assert_null(host->message, "the last move said nothing");
 }
 
+Test(view, host_that_is_tried_again_has_begun_nothing) {
+    begin();
+    move_to("a", HOST_CONNECTING, NULL);
+    grant("a", ACT_ACTIVATE, "n1");
+    move_to("a", HOST_ROLLING_BACK, "web: refused");
+    move_to("a", HOST_ROLLED_BACK, NULL);
+    move_to("a", HOST_PENDING, "is tried again");
+    const struct view_host *host = view_host(view, "a");
+    cr_assert_eq(view_count(view, HOST_ROLLED_BACK), 0);
+    cr_assert_eq(host->state_at_ms[HOST_CONNECTING], 0);
+    cr_assert_not(host->granted[ACT_ACTIVATE] || host->verdict_rollback);
+    cr_assert_null(host->nonce);
+    cr_assert_null(host->verdict);
+}
+
 Test(view, unknown_host_is_added) {
     begin();
     for (int i = 0; i < 100; i++) {
