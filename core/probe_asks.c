@@ -156,7 +156,7 @@ static void on_command(int err, const struct target_reply *reply, const struct e
     struct buf output = BUF_INIT;
     const char *line;
     for (size_t i = 0; (line = target_reply_nth(reply, "out", i)) != NULL; i++) {
-        buf_printf(&output, "%s%s", i > 0 ? " " : "", line);
+        buf_printf(&output, "%s%s", i > 0 ? "\n" : "", line);
     }
     struct health_command answer = {.status = (int)target_reply_number(reply, "rc", -1),
                                     .output = buf_text(&output),

@@ -63,7 +63,7 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     const struct engine_socket *socket = container_of(poll, struct engine_socket, poll);
     int flags = 0;
     if (status < 0) {
-        flags = CURL_CSELECT_ERR;
+        flags = CURL_CSELECT_IN | CURL_CSELECT_OUT; /* curl asks the socket what is wrong with it */
     }
     if (events & UV_READABLE) {
         flags |= CURL_CSELECT_IN;

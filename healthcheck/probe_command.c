@@ -57,6 +57,10 @@ static char *last_line(const char *text, size_t len) {
 
 static void conclude(struct probe *probe, int64_t status, int signum, const char *output,
                      size_t len) {
+    if (len > OUTPUT_KEPT) {
+        output += len - OUTPUT_KEPT;
+        len = OUTPUT_KEPT;
+    }
     char *words = last_line(output, len);
     const char *colon = words[0] == '\0' ? "" : ": ";
     if (signum != 0) {

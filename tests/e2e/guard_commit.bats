@@ -195,4 +195,11 @@ until [ -e /run/held ]; do sleep 0.05; done'
     [[ $output == *'out a  b'* && $output == *'rc 3'* ]]
     run run_script "$I" run -- COMMAND="'sleep' '10'" SECONDS_MAX=0.5
     [[ $output == *'rc 124'* ]]
+    # Its last words, however many there are, and the status on a line of its own.
+    words="'sh' '-c' 'seq 1 100000; printf end; exit 5'"
+    run run_script "$I" run -- COMMAND="$words" SECONDS_MAX=20
+    grep -qx 'rc 5' <<<"$output"
+    grep -qx 'out 100000' <<<"$output"
+    grep -qx 'out end' <<<"$output"
+    [ ${#output} -lt 5000 ]
 }
