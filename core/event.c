@@ -60,7 +60,8 @@ static const struct event_layout layouts[] = {
                                                            FIELD(TEXT, detail),
                                                            FIELD(SIZE, duration_ms), END}},
     [EVENT_GRANT] = {"grant", (const struct event_field[]){FIELD(ACT, act), WORDS(path),
-                                                           OPTIONAL(TEXT, nonce), END}},
+                                                           OPTIONAL(TEXT, nonce),
+                                                           OPTIONAL(TEXT, boot_id), END}},
     [EVENT_WAVE_START] = {"wave_start", (const struct event_field[]){END}},
     [EVENT_WAVE_END] = {"wave_end", (const struct event_field[]){END}},
     [EVENT_PAUSE] = {"pause",
@@ -96,11 +97,12 @@ void event_free(struct event *event) {
         free(event->hosts[i].address);
     }
     char *const owned[] = {
-        event->run,    event->host,    event->fleet,   event->rev,      event->inventory,
-        event->reason, event->message, event->current, event->desired,  event->policy,
-        event->target, event->state,   event->path,    event->drv,      event->stream,
-        event->line,   event->name,    event->detail,  event->nonce,    event->result,
-        event->parent, event->phase,   event->machine, event->packages, event->closure_bytes,
+        event->run,     event->host,    event->fleet,   event->rev,      event->inventory,
+        event->reason,  event->message, event->current, event->desired,  event->policy,
+        event->target,  event->state,   event->path,    event->drv,      event->stream,
+        event->line,    event->name,    event->detail,  event->nonce,    event->result,
+        event->parent,  event->phase,   event->machine, event->packages, event->closure_bytes,
+        event->boot_id,
     };
     for (size_t i = 0; i < ARRAY_LEN(owned); i++) {
         free(owned[i]);

@@ -34,6 +34,10 @@ enum event_type {
     EVENT_TYPE_COUNT
 };
 
+/* The stream of the log line with the units that had failed before a host's change, for whoever
+ * takes the run up. */
+#define STREAM_UNITS_BEFORE "units-before"
+
 struct event_host { /* run_start's hosts */
     char *name;
     uint32_t wave;
@@ -87,7 +91,8 @@ struct event {
     bool ok;
     /* grant */
     enum act act;
-    char *nonce; /* of the activation */
+    char *nonce;   /* of the activation */
+    char *boot_id; /* reboot: of the boot before it */
     /* run_end */
     char *result;
     int exit;

@@ -43,6 +43,10 @@ struct host_resume {
     const char *old; /* what it ran before, or NULL: not known */
     int64_t old_generation;
     const char *reason, *verdict; /* why it goes back, or NULL */
+    const char *boot_id;          /* its reboot was granted: the boot before it; else NULL */
+    const char
+        *units_before; /* that had failed before the change: "a.service b.service", or NULL */
+    const char *probes_before; /* the same: "web, units" */
 };
 
 struct host_plan {
@@ -74,7 +78,8 @@ struct host_source {
 struct host_sink {
     /* The event's ownership passes; `run`, `seq` and `wave` are the receiver's to fill. */
     void (*event)(struct event *event, void *arg);
-    /* The host stands still until host_grant (or host_leave for ACT_ROLLBACK). */
+    /* The host stands still until host_grant (or host_leave for ACT_ROLLBACK). `nonce`: of the
+     * activation, or of a reboot the id of the boot before it. */
     void (*wants)(size_t host, enum act act, const char *path, const char *nonce, void *arg);
     void (*unhealthy_before)(size_t host, void *arg);
     void (*reprobed)(size_t host, bool ok, void *arg);

@@ -311,6 +311,12 @@ static bool poll_guard(struct host *host, struct link *link) {
     return true;
 }
 
+static enum step_result commit_failed(struct host *host) {
+    return host_failf(host, FLEET_ERR_REMOTE, "commit-failed",
+                      "the profile or the boot default could not be written (is /boot full?); the "
+                      "old ones are put back");
+}
+
 enum step_result host_activation_failed(struct host *host) {
     const struct guard_state *guard = &host->guard;
     if (strcmp(guard->why, "activate-timeout") == 0) {
@@ -325,6 +331,13 @@ enum step_result host_activation_failed(struct host *host) {
     if (strcmp(guard->why, "deadline") == 0) {
         return host_failf(host, FLEET_ERR_TIMEOUT, "confirm-timeout",
                           "no new connection could confirm the host within confirm_timeout");
+    }
+    if (strcmp(guard->why, "commit-failed") == 0) {
+        return commit_failed(host);
+    }
+    if (strcmp(guard->why, "power-cut") == 0 || strcmp(guard->why, "reboot") == 0) {
+        return host_failf(host, FLEET_ERR_REMOTE, "guard-gone",
+                          "the host was restarted before the new system was committed");
     }
     if (guard->rc == 4 && guard->failed[0] != '\0') {
         return host_failf(host, FLEET_ERR_REMOTE, "units-failed",
@@ -351,6 +364,15 @@ enum step_result host_activation_inert(struct host *host) {
             "nothing could be activated without a reboot (switch-to-configuration ended with "
             "100): use --action boot, then reboot");
         return host_go(host, STEP_END);
+    }
+    if (strcmp(host->guard.why, "killed") == 0 || strcmp(host->guard.why, "record") == 0) {
+        host_failf(host, FLEET_ERR_REMOTE, "guard-killed",
+                   "the guard ended on the host before it had done anything (%s); nothing was "
+                   "activated",
+                   strcmp(host->guard.why, "killed") == 0 ? "it was killed"
+                                                          : "its record can't be written");
+        host->verdict = host->error;
+        return host_go(host, STEP_FAIL);
     }
     bool foreign = strcmp(host->guard.why, "exec") == 0;
     host_failf(
@@ -577,12 +599,6 @@ enum step_result step_await_commit(struct host *host) {
     return renew(host);
 }
 
-static enum step_result commit_failed(struct host *host) {
-    return host_failf(host, FLEET_ERR_REMOTE, "commit-failed",
-                      "the profile or the boot default could not be written (is /boot full?); the "
-                      "old ones are put back");
-}
-
 enum step_result step_commit(struct host *host) {
     if (host->pausing && !host->op_started) {
         return STEP_AGAIN;
@@ -609,8 +625,7 @@ enum step_result step_commit(struct host *host) {
         return lock_was_lost(host);
     }
     if (guard_gave_up(host)) {
-        return strcmp(host->guard.why, "commit-failed") == 0 ? commit_failed(host)
-                                                             : host_activation_failed(host);
+        return host_activation_failed(host);
     }
     if (host_says(host->reply, "alive", "no")) {
         return host_go(host, STEP_VERIFY); /* the host itself says below what became of it */

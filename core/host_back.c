@@ -315,7 +315,9 @@ enum step_result step_fail(struct host *host) {
     if (host->ended) {
         end = host->end;
     } else if (guard_may_be_armed(host) || host->in_doubt) {
-        const char *what = host->in_doubt || host->commit_sent
+        const char *what = host->plan.resume.boot_id != NULL
+                               ? "It was to be rebooted, which may have happened"
+                           : host->in_doubt || host->commit_sent
                                ? "The commit had been asked for, so it may have become final"
                                : "Its guard goes back by itself when nobody renews it";
         host_set_end(host, HOST_UNKNOWN, "%.600s. %s: look again with `fleet status %s`",

@@ -35,7 +35,7 @@ static void ask_command(const char *const *argv, size_t argc, uint64_t timeout_m
 
 /* ---- results ---- */
 
-static void remember_failed_before(struct host *host, const char *name) {
+void host_failed_before(struct host *host, const char *name) {
     for (size_t i = 0; i < host->probes_failed_before_count; i++) {
         if (strcmp(host->probes_failed_before[i], name) == 0) {
             return;
@@ -50,11 +50,11 @@ static void remember_failed_before(struct host *host, const char *name) {
 
 static void on_probe(const struct health_result *result, void *arg) {
     struct host *host = arg;
-    if (host->step == STEP_LOOK) {
-        if (!result->ok) {
-            remember_failed_before(host, result->name);
-        }
+    if (host->step == STEP_LOOK && result->ok) {
         return;
+    }
+    if (host->step == STEP_LOOK) {
+        host_failed_before(host, result->name);
     }
     struct event *event = event_new(EVENT_PROBE);
     event->host = xstrdup(host->plan.inv->name);

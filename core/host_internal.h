@@ -329,6 +329,8 @@ enum step_result step_close(struct host *host);
 enum step_result step_closed(struct host *host);
 
 /* host_health.c */
+/* A probe that failed before the change: it is reported later on, not counted. */
+void host_failed_before(struct host *host, const char *name);
 enum host_look {
     LOOK_ONCE,  /* one round of every probe */
     LOOK_AGAIN, /* at a host that was healthy: one pass of each, or `failures` in a row */

@@ -24,15 +24,25 @@ void host_resume_init(struct host *host) {
     const struct inv_host_policy *policy = &host->plan.inv->policy;
     host_set_string(&host->desired, resume->desired);
     snprintf(host->nonce, sizeof(host->nonce), "%s", resume->nonce != NULL ? resume->nonce : "");
-    /* Till it has answered its guard may be at work. */
+    /* Till it has answered its guard may be at work, or its reboot. */
     host->guard_deadline_ms =
         host_now(host) + policy->activate_timeout_ms + policy->confirm_timeout_ms;
+    char *names = xstrdup(resume->probes_before != NULL ? resume->probes_before : "");
+    char *save = NULL;
+    for (char *name = strtok_r(names, ", ", &save); name != NULL;
+         name = strtok_r(NULL, ", ", &save)) {
+        host_failed_before(host, name);
+    }
+    free(names);
 }
 
-/* The units that had failed before the change, as the guard recorded them: by now the new system's
- * own may have. */
+/* The units that had failed before the change, as the guard recorded them, or where it is gone the
+ * journal: by now the new system's own may have. */
 static void keep_failed_before(struct host *host) {
     const char *recorded = target_reply_get(host->reply, "guard_before");
+    if (recorded == NULL) {
+        recorded = host->plan.resume.units_before;
+    }
     for (size_t i = 0; i < host->failed_before_count; i++) {
         free(host->failed_before[i]);
     }
@@ -139,6 +149,22 @@ static enum step_result go_on_back(struct host *host, bool alive) {
     return host_go(host, STEP_GUARD_START);
 }
 
+/* Its change was committed, or its action is the reboot alone: the boot id tells whether that has
+ * happened. Where it has, what is left is to prove it. */
+static enum step_result go_on_rebooting(struct host *host) {
+    host->guard_deadline_ms = 0;
+    if (host_same(host->boot_id, host->plan.resume.boot_id)) {
+        static const char note[] = "it has not been rebooted yet: the run goes on from there";
+        host_log(host, "fleet", note, sizeof(note) - 1);
+        return host_go(host, STEP_AWAIT_REBOOT);
+    }
+    static const char note[] = "it has been rebooted meanwhile: the run goes on with its probes";
+    host_log(host, "fleet", note, sizeof(note) - 1);
+    host->booted_anew = true;
+    host->unguarded = true;
+    return host_go(host, STEP_PROBE_BOOT);
+}
+
 static enum step_result adopt(struct host *host, enum adopt what) {
     switch (what) {
     case ADOPT_WAIT:
@@ -237,6 +263,9 @@ enum step_result step_adopt(struct host *host) {
     }
     if (host->plan.resume.taken_back) {
         return go_on_back(host, alive);
+    }
+    if (host->plan.resume.boot_id != NULL && !alive) {
+        return go_on_rebooting(host);
     }
     return adopt(host, resume_judge(&host->guard, alive, host->plan.resume.back,
                                     host->plan.inv->policy.rollback));

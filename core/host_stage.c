@@ -52,6 +52,16 @@ static void keep_failed_units(struct host *host, const struct target_reply *repl
     }
 }
 
+/* Into the journal: after a reboot nobody else knows. */
+static void tell_failed_units(struct host *host) {
+    struct buf line = BUF_INIT;
+    for (size_t i = 0; i < host->failed_before_count; i++) {
+        buf_printf(&line, "%s%s", i > 0 ? " " : "", host->failed_before[i]);
+    }
+    host_log(host, STREAM_UNITS_BEFORE, line.data, line.len);
+    buf_free(&line);
+}
+
 static void keep_facts(struct host *host, const struct target_reply *reply) {
     host_set_string(&host->current, target_reply_get(reply, "current"));
     host_set_string(&host->booted, target_reply_get(reply, "booted"));
@@ -178,6 +188,7 @@ enum step_result step_inspect(struct host *host) {
     }
     if (host->failed_before_count > 0) {
         host->sink.unhealthy_before(host->plan.index, host->sink.arg);
+        tell_failed_units(host);
     }
     if (host->plan.run->action == ACTION_REBOOT) {
         return host_begin_reboot(host);

@@ -27,7 +27,7 @@ static bool has_ended(const struct view *view, const struct view_host *host) {
 
 /* Its change was granted, and no later try was left before it was. */
 static bool has_begun(const struct view_host *host) {
-    return host->granted[ACT_ACTIVATE] && !was_put_off(host);
+    return (host->granted[ACT_ACTIVATE] || host->granted[ACT_REBOOT]) && !was_put_off(host);
 }
 
 /* Healthy once, and told to go back for the others' sake. */
@@ -46,6 +46,7 @@ static enum resume_how how_of(const struct view *view, const struct view_host *h
 
 static void fill_ask(struct resume_host *ret, const struct view_host *host) {
     bool lost = host->state == HOST_UNKNOWN;
+    bool reboots = host->granted[ACT_REBOOT] && !was_taken_back(host);
     ret->ask = (struct host_resume){
         .back = host->verdict_rollback || lost,
         .taken_back = was_taken_back(host),
@@ -57,6 +58,9 @@ static void fill_ask(struct resume_host *ret, const struct view_host *host) {
         .verdict = copy(host->verdict != NULL ? host->verdict
                         : lost                ? host->message
                                               : NULL),
+        .boot_id = reboots ? copy(host->boot_id) : NULL,
+        .units_before = copy(host->units_before),
+        .probes_before = copy(host->failed_before),
     };
 }
 
@@ -146,6 +150,9 @@ void resume_free(struct resume *resume) {
         free_const(host->ask.desired);
         free_const(host->ask.reason);
         free_const(host->ask.verdict);
+        free_const(host->ask.boot_id);
+        free_const(host->ask.units_before);
+        free_const(host->ask.probes_before);
     }
     free(resume->hosts);
     free(resume->waves);

@@ -47,7 +47,9 @@ static struct event *decision_event(struct run *run, const struct rollout_decisi
         event = run_host_event(run, EVENT_GRANT, decision->host);
         event->act = decision->act;
         event->path = xstrdup(host->path != NULL ? host->path : "");
-        event->nonce = xstrdup(host->nonce != NULL ? host->nonce : "");
+        /* What tells this try from any other. */
+        *(event->act == ACT_REBOOT ? &event->boot_id : &event->nonce) =
+            xstrdup(host->nonce != NULL ? host->nonce : "");
         break;
     case ROLLOUT_TAKE_BACK:
         event = run_host_event(run, EVENT_GRANT, decision->host);

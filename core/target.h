@@ -21,7 +21,7 @@
  *                commit-failed; rc= and failed= of the activation); requests are ignored
  *   reverted     back on the recorded system, profile and boot default as recorded (why=, rc= and
  *                failed= as above, -1 where nobody knows; back_rc= of the way back's own activation;
- *                boot_rc= where rewriting the boot menu failed)
+ *                boot_rc= where rewriting the boot menu failed, and the menu isn't the one from before)
  *   revert-failed   the way back failed (the same, and current=)
  *   inert        nothing is undone (why=reboot rc=100: reboot required; why=exec rc=126: no program for
  *                this machine; why=leave: left running, not committed; why=killed or record: the

@@ -39,11 +39,11 @@ void view_free(struct view *view) {
     }
     for (size_t i = 0; i < view->host_count; i++) {
         struct view_host *host = &view->hosts[i];
-        char *const owned[] = {host->name,         host->address,      host->reason,
-                               host->message,      host->current,      host->desired,
-                               host->last_probe,   host->nonce,        host->verdict,
-                               host->built,        host->granted_path, host->first_current,
-                               host->failed_before};
+        char *const owned[] = {host->name,          host->address,      host->reason,
+                               host->message,       host->current,      host->desired,
+                               host->last_probe,    host->nonce,        host->verdict,
+                               host->built,         host->granted_path, host->first_current,
+                               host->failed_before, host->boot_id,      host->units_before};
         for (size_t j = 0; j < ARRAY_LEN(owned); j++) {
             free(owned[j]);
         }
@@ -151,7 +151,11 @@ static void apply_host_state(struct view *view, struct view_host *host, const st
     }
 }
 
-#define FAILED_BEFORE_MAX 200
+#define FAILED_BEFORE_MAX 2000
+
+bool view_host_is_before(const struct view_host *host) {
+    return host->state == HOST_CONNECTING || host->state == HOST_BUILDING;
+}
 
 /* True where `name` is one of "web, units". */
 static bool is_listed(const char *list, const char *name) {
@@ -167,7 +171,7 @@ static bool is_listed(const char *list, const char *name) {
 /* A probe before anything was done to the host: what fails is no work of this run. */
 static void note_before(struct view_host *host, const struct event *event) {
     const char *known = host->failed_before != NULL ? host->failed_before : "";
-    if (event->ok || host->granted[ACT_ACTIVATE] || event->name == NULL || event->name[0] == '\0' ||
+    if (event->ok || !view_host_is_before(host) || event->name == NULL || event->name[0] == '\0' ||
         is_listed(known, event->name) || strlen(known) > FAILED_BEFORE_MAX) {
         return;
     }
@@ -195,11 +199,17 @@ static void apply_grant(struct view_host *host, const struct event *event) {
         /* A new try: what the one before came to is over. */
         host->granted[ACT_COMMIT] = false;
         host->granted[ACT_ROLLBACK] = false;
+        host->granted[ACT_REBOOT] = false;
+        set_text(&host->boot_id, NULL);
         host->verdict_rollback = false;
         host->probe_failed = false;
         set_text(&host->last_probe, NULL);
         set_text(&host->verdict, NULL);
         set_text(&host->nonce, event->nonce);
+        set_text(&host->granted_path, event->path);
+    }
+    if (event->act == ACT_REBOOT) {
+        set_text(&host->boot_id, event->boot_id);
         set_text(&host->granted_path, event->path);
     }
     if (event->act == ACT_ROLLBACK) {
@@ -224,6 +234,9 @@ static void apply_host(struct view *view, const struct event *event) {
         apply_probe(host, event);
     } else if (event->type == EVENT_GRANT) {
         apply_grant(host, event);
+    } else if (event->type == EVENT_LOG && event->stream != NULL && event->line != NULL &&
+               strcmp(event->stream, STREAM_UNITS_BEFORE) == 0) {
+        set_text(&host->units_before, event->line);
     } else if (event->type == EVENT_BUILD && event->path != NULL && event->state != NULL &&
                strcmp(event->state, "built") == 0) {
         set_text(&host->built, event->path);

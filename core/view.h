@@ -29,7 +29,9 @@ struct view_host {
     bool probe_failed;   /* last_probe failed */
     char *failed_before; /* probes that failed before its change, "web, units"; or NULL */
     bool granted[ACT_COUNT];
-    char *nonce; /* of the last activate grant */
+    char *nonce;        /* of the last activate grant */
+    char *boot_id;      /* of the reboot grant that came after it: the boot before; or NULL */
+    char *units_before; /* that had failed before its change, "a.service b.service"; or NULL */
     bool verdict_rollback;
 };
 
@@ -59,6 +61,8 @@ struct view *view_new(void);
 void view_apply(struct view *view, const struct event *event);
 /* The host of that name, or NULL. */
 struct view_host *view_host(const struct view *view, const char *name);
+/* Nothing has been done to it yet: what fails is no work of this run. */
+bool view_host_is_before(const struct view_host *host);
 size_t view_count(const struct view *view, enum host_state state);
 void view_free(struct view *view);
 

@@ -341,7 +341,7 @@ static void tell_log(struct plain *plain, const struct event *event, const struc
 static void tell_failed_before(struct plain *plain, const struct event *event,
                                const struct view *view) {
     const struct view_host *host = event->host != NULL ? view_host(view, event->host) : NULL;
-    if (event->ok || host == NULL || host->granted[ACT_ACTIVATE] || plain->options.verbosity < 0) {
+    if (event->ok || host == NULL || !view_host_is_before(host) || plain->options.verbosity < 0) {
         return;
     }
     const char *words = event->detail != NULL ? event->detail : "";

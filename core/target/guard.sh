@@ -342,7 +342,14 @@ undo_commit() {
     [ -x "$system/bin/switch-to-configuration" ] || return
     switch_to "$system" boot "$activate_s"
     booted_rc=$rc
-    [ "$rc" -eq 0 ] || note "$system/bin/switch-to-configuration boot failed (exit status $rc)"
+    [ "$rc" -ne 0 ] || return 0
+    note "$system/bin/switch-to-configuration boot failed (exit status $rc)"
+    # Where the commit had failed in the same way the menu is still the one from before.
+    read_menu
+    if [ -n "$menu_now" ] && [ "$menu_now" = "$menu" ]; then
+        note "the boot default is the one from before all the same"
+        booted_rc=0
+    fi
 }
 
 # After a power cut the machine came up in its boot default; only a new system that became that is

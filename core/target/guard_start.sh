@@ -60,6 +60,7 @@ write_record() {
     mkdir -p "$ROOTS" && write_link "$NEW" "$ROOTS/guard-new" || return 1
     [ -z "$old" ] || write_link "$old" "$ROOTS/guard-old" || return 1
     read_boot_id
+    read_menu
     weak=yes
     ! has_systemd || weak=no
     activate_s=$(((ACTIVATE_MS + 999) / 1000))
@@ -67,6 +68,7 @@ write_record() {
         "profile $PROFILE" "link $link" "linked $linked" "top $top" "before $before" \
         "path_first $old" "activate_s $activate_s" "confirm_ms $CONFIRM_MS" "rev $REV" \
         "dirty $DIRTY" "who $WHO" "to $TO" "leave $LEAVE" "boot $boot_id" "weak $weak" \
+        "menu $menu_now" \
         >"$RECORD/record.tmp" && mv -f "$RECORD/record.tmp" "$RECORD/record" || return 1
     to_disk "$RECORD/record" "$RECORD/phase" "$RECORD" "$VAR" "$ROOTS"
 }

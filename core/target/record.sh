@@ -11,7 +11,7 @@
 record_load() {
     [ -s "$RECORD/record" ] || return 1
     nonce='' run='' action='' new='' old='' profile='' link='' linked='' top=0 before='' path_first=''
-    activate_s=600 confirm_ms=60000 rev='' dirty=false who='' to=0 leave=no boot='' weak=no
+    activate_s=600 confirm_ms=60000 rev='' dirty=false who='' to=0 leave=no boot='' weak=no menu=''
     while read -r key value; do
         case $key in
         nonce) nonce=$value ;;
@@ -34,6 +34,7 @@ record_load() {
         leave) leave=$value ;;
         boot) boot=$value ;;
         weak) weak=$value ;;
+        menu) menu=$value ;;
         esac
     done <"$RECORD/record"
     set_path "$path_first"
@@ -167,6 +168,18 @@ unset_profile() {
         [ "$target" != "$new" ] || rm -f "$made"
     fi
     to_disk "${profile%/*}"
+}
+
+# Sets menu_now: a word for the files in which the boot loaders that NixOS knows name their default, ""
+# where there are none. Each loader's installer writes them last, and replaces them by rename.
+read_menu() {
+    menu_now=
+    for place in /boot /efi /boot/efi; do
+        for file in loader/loader.conf loader/default grub/grub.cfg extlinux/extlinux.conf; do
+            file=$place/$file
+            [ ! -f "$file" ] || menu_now=$menu_now/$(cksum <"$file" | tr ' ' -)
+        done
+    done
 }
 
 # deployed.json: what core/target.c passes in these values holds no quotes and no backslashes.

@@ -101,6 +101,68 @@ Test(resume, host_before_its_grant_begins_anew_with_what_was_built) {
     cr_assert_null(resumed(1)->path);
 }
 
+static void grant_reboot(const char *host, const char *boot_id) {
+    struct event *event = event_new(EVENT_GRANT);
+    event->host = xstrdup(host);
+    event->act = ACT_REBOOT;
+    event->path = xstrdup(NEW);
+    event->boot_id = xstrdup(boot_id);
+    say(event);
+}
+
+Test(resume, host_whose_reboot_was_granted_is_asked_for_its_boot) {
+    activate("h1", HOST_COMMITTING);
+    grant("h1", ACT_COMMIT, "n1");
+    grant_reboot("h1", "b1");
+    move_to("h1", HOST_REBOOTING, NULL);
+    move_to("h2", HOST_STAGED, NULL);
+    grant_reboot("h2", "b2");
+    move_to("h2", HOST_UNKNOWN, "not-back");
+    for (size_t i = 0; i < 2; i++) {
+        cr_assert_eq(resumed(i)->how, RESUME_ASK);
+        cr_assert_str_eq(resumed(i)->ask.boot_id, i == 0 ? "b1" : "b2");
+        cr_assert_str_eq(resumed(i)->ask.desired, NEW);
+    }
+    cr_assert_null(resumed(2)->ask.boot_id);
+}
+
+Test(resume, reboot_of_a_try_before_is_forgotten) {
+    activate("h1", HOST_COMMITTING);
+    grant_reboot("h1", "b1");
+    activate("h1", HOST_PROBING);
+    cr_assert_null(resumed(0)->ask.boot_id);
+}
+
+static void tell_probe(const char *host, const char *name, bool ok) {
+    struct event *event = event_new(EVENT_PROBE);
+    event->host = xstrdup(host);
+    event->name = xstrdup(name);
+    event->detail = xstrdup("so it is");
+    event->ok = ok;
+    say(event);
+}
+
+Test(resume, what_failed_before_the_change_is_known_to_who_resumes) {
+    struct event *log = event_new(EVENT_LOG);
+    log->host = xstrdup("h1");
+    log->stream = xstrdup(STREAM_UNITS_BEFORE);
+    log->line = xstrdup("a.service b.service");
+    move_to("h1", HOST_CONNECTING, NULL);
+    say(log);
+    move_to("h1", HOST_BUILDING, NULL);
+    tell_probe("h1", "web", false);
+    tell_probe("h1", "pg", false);
+    tell_probe("h1", "web", false);
+    tell_probe("h1", "units", true);
+    grant("h1", ACT_COPY, "");
+    move_to("h1", HOST_STAGED, NULL);
+    grant("h1", ACT_ACTIVATE, "n1");
+    move_to("h1", HOST_PROBING, NULL);
+    tell_probe("h1", "units", false);
+    cr_assert_str_eq(resumed(0)->ask.probes_before, "web, pg");
+    cr_assert_str_eq(resumed(0)->ask.units_before, "a.service b.service");
+}
+
 Test(resume, host_whose_change_was_granted_is_asked) {
     static const enum host_state states[] = {HOST_STAGED, HOST_ACTIVATING, HOST_CONFIRMING,
                                              HOST_PROBING, HOST_COMMITTING};
