@@ -307,10 +307,24 @@ static void tell_start(struct plain *plain, const struct view *view) {
     if (plain->name_width > NAME_MAX_COL) {
         plain->name_width = NAME_MAX_COL;
     }
-    buf_printf(&plain->out, "%s: %s to ", view->fleet != NULL ? view->fleet : "fleet",
+    /* Before the version (NULL: it goes back, or stays) and before the hosts. */
+    static const struct {
+        const char *version;
+        const char *hosts;
+    } words[ACTION_COUNT] = {
+        [ACTION_SWITCH] = {" to ", " on "}, [ACTION_BOOT] = {" to ", " on "},
+        [ACTION_TEST] = {" of ", " on "},   [ACTION_DRY_ACTIVATE] = {" of ", " on "},
+        [ACTION_PUSH] = {" of ", " to "},   [ACTION_BUILD] = {" of ", " for "},
+        [ACTION_ROLLBACK] = {NULL, " on "}, [ACTION_REBOOT] = {NULL, " of "},
+    };
+    buf_printf(&plain->out, "%s: %s", view->fleet != NULL ? view->fleet : "fleet",
                run_action_name(view->action));
-    wording_revision(view, &plain->out);
-    buf_printf(&plain->out, " on %zu host%s", view->host_count, view->host_count == 1 ? "" : "s");
+    if (words[view->action].version != NULL) {
+        buf_add_text(&plain->out, words[view->action].version);
+        wording_revision(view, &plain->out);
+    }
+    buf_printf(&plain->out, "%s%zu host%s", words[view->action].hosts, view->host_count,
+               view->host_count == 1 ? "" : "s");
     if (view->wave_count > 1) {
         buf_printf(&plain->out, " in %u waves", view->wave_count);
     }
