@@ -129,8 +129,8 @@ static struct spec_node *find_jump(const struct spec_set *set, const char *text,
 
 /* The end point that a jump's text means; made where it is new. A list's earlier parts are the way
  * to its last one. */
-static int add_jump(struct spec_set *set, const char *text, struct spec_node **ret,
-                    struct error *error) {
+static int add_jump(struct spec_set *set, const char *text, const struct inv_host *by,
+                    struct spec_node **ret, struct error *error) {
     struct spec_node *before = NULL;
     for (const char *part = text;; part++) {
         size_t len = strcspn(part, ",");
@@ -139,6 +139,7 @@ static int add_jump(struct spec_set *set, const char *text, struct spec_node **r
         if (node == NULL) {
             node = add_node(set);
             node->jump_text = arena_text(set->arena, text, whole);
+            node->by = by;
             node->spec.jump = before != NULL ? &before->spec : NULL;
             int err = read_jump(set, node, part, len, error);
             if (err != 0) {
@@ -173,10 +174,15 @@ static const char *copied(struct spec_set *set, const char *text) {
     return text != NULL ? arena_text(set->arena, text, strlen(text)) : NULL;
 }
 
-static const char *const *copied_list(struct spec_set *set, char **items, size_t count) {
-    const char **list = arena_alloc(set->arena, count + 1, sizeof(*list));
+/* `first`, then what ssh_config says. */
+static const char *const *joined(struct spec_set *set, const char *const *first, size_t first_count,
+                                 char **items, size_t count) {
+    const char **list = arena_alloc(set->arena, first_count + count + 1, sizeof(*list));
+    for (size_t i = 0; i < first_count; i++) {
+        list[i] = first[i];
+    }
     for (size_t i = 0; i < count; i++) {
-        list[i] = copied(set, items[i]);
+        list[first_count + i] = copied(set, items[i]);
     }
     return list;
 }
@@ -197,6 +203,22 @@ static void fill_addresses(struct spec_set *set, struct spec_node *node,
     node->spec.address_count = count;
 }
 
+/* A jump that a host of the inventory names is trusted as that host is; ssh_config, which may know
+ * more of it, has its say, too. */
+static void fill_from_namer(struct spec_set *set, struct spec_node *node,
+                            const struct ssh_config *config) {
+    const struct inv_host *by = node->by;
+    struct conn_spec *spec = &node->spec;
+    spec->identity_files = joined(set, by->identity_files.items, by->identity_files.count,
+                                  config->identity_files, config->identity_count);
+    spec->identity_count = by->identity_files.count + config->identity_count;
+    size_t own = by->known_hosts != NULL;
+    spec->known_hosts =
+        joined(set, &by->known_hosts, own, config->known_hosts, config->known_hosts_count);
+    spec->known_hosts_count = own + config->known_hosts_count;
+    spec->connect_timeout_ms = by->connect_timeout_ms;
+}
+
 /* What the inventory says, and the rest from ssh_config. */
 static void fill_identity(struct spec_set *set, struct spec_node *node,
                           const struct ssh_config *config) {
@@ -208,7 +230,7 @@ static void fill_identity(struct spec_set *set, struct spec_node *node,
         spec->identity_files = inv->identity_files.items;
         spec->identity_count = inv->identity_files.count;
     } else {
-        spec->identity_files = copied_list(set, config->identity_files, config->identity_count);
+        spec->identity_files = joined(set, NULL, 0, config->identity_files, config->identity_count);
         spec->identity_count = config->identity_count;
     }
     spec->identities_only = config->identities_only;
@@ -218,7 +240,7 @@ static void fill_identity(struct spec_set *set, struct spec_node *node,
         spec->known_hosts = only;
         spec->known_hosts_count = 1;
     } else {
-        spec->known_hosts = copied_list(set, config->known_hosts, config->known_hosts_count);
+        spec->known_hosts = joined(set, NULL, 0, config->known_hosts, config->known_hosts_count);
         spec->known_hosts_count = config->known_hosts_count;
     }
     spec->host_key_alias = copied(set, config->host_key_alias);
@@ -229,8 +251,8 @@ static void fill_identity(struct spec_set *set, struct spec_node *node,
 
 static void fill_host_keys(struct spec_node *node) {
     struct conn_spec *spec = &node->spec;
-    enum inv_host_key_check check =
-        node->inv != NULL ? node->inv->host_key_check : INV_HOST_KEY_ASK;
+    const struct inv_host *says = node->inv != NULL ? node->inv : node->by;
+    enum inv_host_key_check check = says != NULL ? says->host_key_check : INV_HOST_KEY_ASK;
     switch (check) {
     case INV_HOST_KEY_ASK:
         node->ask = true;
@@ -267,10 +289,10 @@ static int fill_jump(struct spec_set *set, struct spec_node *node, const struct 
         node->spec.jump = &add_host(set, node->inv->jump_host)->spec;
         return 0;
     }
-    const char *text =
-        node->inv != NULL && node->inv->jump != NULL ? node->inv->jump : config->proxy_jump;
+    bool by_inventory = node->inv != NULL && node->inv->jump != NULL;
+    const char *text = by_inventory ? node->inv->jump : config->proxy_jump;
     if (text != NULL) {
-        int err = add_jump(set, text, &jump, error);
+        int err = add_jump(set, text, by_inventory ? node->inv : NULL, &jump, error);
         if (err != 0) {
             return error_wrap(error, "%s", node->spec.name);
         }
@@ -304,6 +326,9 @@ static int fill(struct spec_set *set, struct spec_node *node, const struct ssh_c
     }
     fill_addresses(set, node, configs);
     fill_identity(set, node, configs);
+    if (node->by != NULL) {
+        fill_from_namer(set, node, configs);
+    }
     fill_host_keys(node);
     return fill_jump(set, node, configs, error);
 }

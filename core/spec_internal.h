@@ -14,6 +14,7 @@ struct spec_node {
     const char *jump_text;      /* then: "a,b", the whole way */
     const char *user, *host;    /* then: as the last part of it says; user may be NULL */
     uint16_t port;              /* then: 0 where it says nothing */
+    const struct inv_host *by;  /* then: the host whose "jump" names it; NULL: ssh_config does */
     bool ask;                   /* host_key_check: ask */
     bool builds;                /* some host is built there */
     size_t first_config;        /* of this round's answers */

@@ -98,12 +98,22 @@ static void replace(char **slot, const char *value) {
     *slot = xstrdup(value);
 }
 
-static void add_known_hosts(struct ssh_config *config, char *files, const char *home) {
+/* The user's files come before the system's, in whatever order ssh prints them: new keys are
+ * written to the first. */
+static void add_known_hosts(struct ssh_config *config, char *files, bool of_user,
+                            const char *home) {
     char *rest = files;
+    size_t first = 0;
     for (char *file; (file = strsep(&rest, " ")) != NULL;) {
-        if (file[0] != '\0' && strcmp(file, "none") != 0) {
-            append(&config->known_hosts, &config->known_hosts_count,
-                   expand_path(file, config, home));
+        if (file[0] == '\0' || strcmp(file, "none") == 0) {
+            continue;
+        }
+        char *path = expand_path(file, config, home);
+        append(&config->known_hosts, &config->known_hosts_count, path);
+        if (of_user) {
+            char **at = config->known_hosts + first++;
+            memmove(at + 1, at, (config->known_hosts_count - first) * sizeof(*at));
+            *at = path;
         }
     }
 }
@@ -141,9 +151,10 @@ static void take_line(struct ssh_config *config, char *line, const char *home) {
         config->port = (uint16_t)strtoul(value, NULL, 10);
     } else if (strcmp(line, "identityfile") == 0) {
         add_identity(config, value, home);
-    } else if (strcmp(line, "userknownhostsfile") == 0 ||
-               strcmp(line, "globalknownhostsfile") == 0) {
-        add_known_hosts(config, value, home);
+    } else if (strcmp(line, "userknownhostsfile") == 0) {
+        add_known_hosts(config, value, true, home);
+    } else if (strcmp(line, "globalknownhostsfile") == 0) {
+        add_known_hosts(config, value, false, home);
     } else if (strcmp(line, "proxyjump") == 0 && strcmp(value, "none") != 0) {
         replace(&config->proxy_jump, value);
     } else if (strcmp(line, "proxycommand") == 0 && strcmp(value, "none") != 0) {

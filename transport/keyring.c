@@ -21,11 +21,18 @@ enum {
     LIST_TIMEOUT_MS = 5000
 };
 
+/* What was left out, and why. */
+struct note {
+    char *path; /* the key's; NULL: of the agent */
+    char *text;
+};
+
 struct keyring {
     char *agent_socket;
     struct identity **identities;
     size_t count;
-    struct buf notes;
+    struct note *notes;
+    size_t note_count;
     uv_thread_t thread;
     bool thread_runs;
     bool ending;
@@ -66,7 +73,11 @@ void keyring_free(struct keyring *keyring) {
         identity_free(keyring->identities[i]);
     }
     free(keyring->identities);
-    buf_free(&keyring->notes);
+    for (size_t i = 0; i < keyring->note_count; i++) {
+        free(keyring->notes[i].path);
+        free(keyring->notes[i].text);
+    }
+    free(keyring->notes);
     close(keyring->wake_fd);
     uv_cond_destroy(&keyring->cond);
     uv_mutex_destroy(&keyring->mutex);
@@ -111,7 +122,12 @@ static void set_label(struct identity *identity) {
 }
 
 static void add_note(struct keyring *keyring, const char *path, const char *what) {
-    buf_printf(&keyring->notes, "%skey file %s %s", keyring->notes.len > 0 ? "; " : "", path, what);
+    size_t count = keyring->note_count + 1;
+    keyring->notes = xrealloc(keyring->notes, count * sizeof(*keyring->notes));
+    keyring->notes[keyring->note_count++] = (struct note){
+        .path = path != NULL ? xstrdup(path) : NULL,
+        .text = path != NULL ? xasprintf("key file %s: %s", path, what) : xstrdup(what),
+    };
 }
 
 static void read_agent(struct keyring *keyring) {
@@ -119,7 +135,7 @@ static void read_agent(struct keyring *keyring) {
     size_t count = 0;
     struct error error = ERROR_INIT;
     if (agent_list(keyring->agent_socket, LIST_TIMEOUT_MS, &keys, &count, &error) != 0) {
-        buf_printf(&keyring->notes, "%s%s", keyring->notes.len > 0 ? "; " : "", error.message);
+        add_note(keyring, NULL, error.message);
         return;
     }
     for (size_t i = 0; i < count; i++) {
@@ -282,17 +298,22 @@ int keyring_prepare(struct keyring *keyring, const char *const *files, size_t co
     return 0;
 }
 
-const char *keyring_notes(const struct keyring *keyring) {
-    return buf_text(&keyring->notes);
-}
-
-static bool is_named(const struct identity *identity, const struct conn_spec *spec) {
+static bool is_named(const char *path, const struct conn_spec *spec) {
     for (size_t i = 0; i < spec->identity_count; i++) {
-        if (identity->path != NULL && strcmp(identity->path, spec->identity_files[i]) == 0) {
+        if (path != NULL && strcmp(path, spec->identity_files[i]) == 0) {
             return true;
         }
     }
     return false;
+}
+
+void keyring_notes(const struct keyring *keyring, const struct conn_spec *spec, struct buf *out) {
+    for (size_t i = 0; i < keyring->note_count; i++) {
+        const struct note *note = &keyring->notes[i];
+        if (note->path == NULL || is_named(note->path, spec)) {
+            buf_printf(out, "; %s", note->text);
+        }
+    }
 }
 
 const struct identity **keyring_identities(const struct keyring *keyring,
@@ -302,7 +323,7 @@ const struct identity **keyring_identities(const struct keyring *keyring,
     for (int pass = 0; pass < 3; pass++) {
         for (size_t i = 0; i < keyring->count; i++) {
             const struct identity *identity = keyring->identities[i];
-            bool named = is_named(identity, spec);
+            bool named = is_named(identity->path, spec);
             bool wanted = pass == 0   ? named && identity->in_agent
                           : pass == 1 ? named && !identity->in_agent
                                       : !named && identity->in_agent && !spec->identities_only;

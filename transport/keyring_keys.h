@@ -30,8 +30,9 @@ struct identity {
  * offer, MaxAuthTries 6, so a full agent must not use them up.) Caller frees the array. */
 const struct identity **keyring_identities(const struct keyring *keyring,
                                            const struct conn_spec *spec, size_t *ret_count);
-/* Sentences about what was left out ("~/.ssh/id_rsa is encrypted and ..."), or "". */
-const char *keyring_notes(const struct keyring *keyring);
+/* Adds what was left out of the agent and of the keys that `spec` names, each with "; " before it:
+ * "; key file ~/.ssh/id_rsa: is encrypted and ...". */
+void keyring_notes(const struct keyring *keyring, const struct conn_spec *spec, struct buf *out);
 
 /* A signature that the agent makes. on_signed fires on the agent's thread and hands the request
  * back: it may only pass it on to the asker's thread (the engine's queue), which frees it. */

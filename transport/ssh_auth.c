@@ -140,7 +140,6 @@ static int on_sign(LIBSSH2_SESSION *ssh, unsigned char **sig, size_t *sig_len,
 
 static void set_auth_error(struct ssh_session *session, const char *methods, struct error *error) {
     struct ssh_auth *auth = &session->auth;
-    const char *notes = keyring_notes(session->engine->keyring);
     struct buf text = BUF_INIT;
     if (auth->tried.len > 0) {
         buf_printf(&text, "tried %s", buf_text(&auth->tried));
@@ -155,9 +154,7 @@ static void set_auth_error(struct ssh_session *session, const char *methods, str
     if (session->farewell != NULL) {
         buf_printf(&text, "; then the server hung up: %s", session->farewell);
     }
-    if (notes[0] != '\0') {
-        buf_printf(&text, "; %s", notes);
-    }
+    keyring_notes(session->engine->keyring, session->spec, &text);
     error_set(error, FLEET_ERR_UNREACHABLE, "auth-failed", "%s accepts no key for %s@%s: %s",
               session->spec->name, session->spec->user, ssh_session_address(session)->host,
               buf_text(&text));

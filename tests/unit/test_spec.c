@@ -113,7 +113,9 @@ Test(spec, what_is_unsaid_comes_from_ssh_config) {
 
 Test(spec, a_jump_may_be_a_host_with_a_jump_of_its_own) {
     cr_assert_eq(open_set("{\"a\": {\"jump\": \"b\"}, \"b\": {\"jump\": \"ops@gate:2200\", "
-                          "\"user\": \"bob\"}, \"c\": {}}"),
+                          "\"user\": \"bob\", \"known_hosts\": \"/bobs\", "
+                          "\"identity_file\": \"/bobs-key\", "
+                          "\"host_key_check\": \"accept-new\"}, \"c\": {}}"),
                  0, "%s", error.message);
     const struct conn_spec *b = first_spec()->jump;
     cr_assert_str_eq(b->name, "b");
@@ -123,6 +125,11 @@ Test(spec, a_jump_may_be_a_host_with_a_jump_of_its_own) {
     cr_assert_str_eq(b->jump->user, "ops");
     cr_assert_eq(b->jump->addresses[0].port, 2200);
     cr_assert_null(b->jump->jump);
+    /* It is trusted as the host is that names it. */
+    cr_assert_str_eq(b->jump->known_hosts[0], "/bobs");
+    cr_assert_str_eq(b->jump->known_hosts[1], "/home/me/.ssh/known_hosts");
+    cr_assert_str_eq(b->jump->identity_files[0], "/bobs-key");
+    cr_assert_eq(b->jump->host_key_check, HOST_KEY_ACCEPT_NEW);
     cr_assert_null(spec_of(set, &inventory->hosts[2]), "only what is on the way is resolved");
 }
 

@@ -62,6 +62,11 @@ Test(ssh_config, answers_what_the_file_says_of_each_host) {
     cr_assert_str_eq(got[0].proxy_jump, "u@gate:23");
     cr_assert_str_eq(got[0].host_key_alias, "alias");
     cr_assert_geq(got[0].known_hosts_count, 2);
+    /* New keys are written to the first one: never the system's. */
+    cr_assert(strstr(got[0].known_hosts[0], "/etc/ssh/") == NULL, "%s", got[0].known_hosts[0]);
+    size_t last = got[0].known_hosts_count - 1;
+    cr_assert(strstr(got[0].known_hosts[last], "/etc/ssh/") != NULL, "%s",
+              got[0].known_hosts[last]);
     cr_assert_eq(got[0].known_hosts[1][0], '/', "%s", got[0].known_hosts[1]);
     cr_assert_eq(got[0].identity_agent[0], '/');
     cr_assert_str_eq(got[1].hostname, "10.0.0.1");
