@@ -173,11 +173,12 @@ bool resume_is_due(const struct view *view) {
     return false;
 }
 
-/* It went back because nobody was there any more, or with the host's power: no word about the new
- * system. */
+/* It went back because nobody was there any more, with the host's power, or told to by a run whose
+ * journal could not say so any more: no word about the new system. */
 static bool went_back_unjudged(const char *why) {
-    return strcmp(why, "deadline") == 0 || strcmp(why, "killed") == 0 ||
-           strcmp(why, "reboot") == 0 || strcmp(why, "power-cut") == 0;
+    return strcmp(why, "deadline") == 0 || strcmp(why, "abort") == 0 ||
+           strcmp(why, "killed") == 0 || strcmp(why, "reboot") == 0 ||
+           strcmp(why, "power-cut") == 0;
 }
 
 static enum adopt judge_alive(const struct guard_state *said, bool back) {

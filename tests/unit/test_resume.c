@@ -289,7 +289,7 @@ Test(resume, last_word_tells_a_verdict_from_a_lapsed_window) {
     cr_assert_eq(judge("", false, false), ADOPT_ANEW);
     cr_assert_eq(judge("", false, true), ADOPT_BACK);
     cr_assert_eq(judge("committed n1 rc=0", false, false), ADOPT_VERIFY);
-    static const char *const lapsed[] = {"deadline", "killed", "reboot", "power-cut"};
+    static const char *const lapsed[] = {"deadline", "abort", "killed", "reboot", "power-cut"};
     for (size_t i = 0; i < sizeof(lapsed) / sizeof(lapsed[0]); i++) {
         char line[80];
         snprintf(line, sizeof(line), "reverted n1 rc=0 why=%s back_rc=0", lapsed[i]);
