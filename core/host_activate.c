@@ -460,13 +460,40 @@ static enum step_result lock_was_lost(struct host *host) {
                       "not committed");
 }
 
+/* Opens the confirmation's connection. One whose bytes stop must leave time in the window for
+ * another: it gets half of it, and what the addresses before the last one may take. */
+static void open_fresh(struct host *host) {
+    const struct inv_host *inv = host->plan.inv;
+    size_t others = inv->address_count > 1 ? inv->address_count - 1 : 0;
+    link_open(&host->fresh);
+    if (host->fresh.state == LINK_OPENING) {
+        host_await(host, inv->policy.confirm_timeout_ms / 2 + others * inv->connect_timeout_ms);
+    }
+}
+
+static void give_up_fresh(struct host *host) {
+    link_close(&host->fresh);
+    host->fresh.failed = true;
+    error_set(&host->fresh.error, FLEET_ERR_TIMEOUT, "connect-timeout",
+              "a connection was opened and did not come up in time for another try");
+}
+
+static bool fresh_is_stuck(const struct host *host) {
+    return host->fresh.state == LINK_OPENING && host_now(host) >= host->answer_until_ms;
+}
+
 /* New TCP, new key exchange, new authentication: an old connection proves nothing. */
 enum step_result step_confirm(struct host *host) {
     if (host_overdue(host)) {
         link_close(&host->fresh);
         host->op_started = false;
-    } else if (host->pausing) {
+    } else if (fresh_is_stuck(host)) {
+        give_up_fresh(host);
+    } else if (host->pausing && host->fresh.state != LINK_UP && !host->fresh.failed) {
         return STEP_AGAIN;
+    }
+    if (host->fresh.failed) {
+        host->op_started = false; /* its answer went with the connection */
     }
     if (host->op_started && host->op_done) {
         host->op_started = false;
@@ -505,7 +532,7 @@ enum step_result step_confirm(struct host *host) {
         return STEP_AGAIN;
     }
     if (host->fresh.state == LINK_DOWN || host->fresh.state == LINK_WAITING) {
-        link_open(&host->fresh);
+        open_fresh(host);
         return STEP_AGAIN;
     }
     if (host->fresh.state == LINK_UP && host->unguarded) {

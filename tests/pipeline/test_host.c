@@ -167,6 +167,19 @@ Test(host, is_not_confirmed_by_the_connection_that_stayed_open) {
     cr_expect(!asked_for("commit"));
 }
 
+static void first_new_connection_is_stuck(struct world *self) {
+    self->machine.swallow_connections =
+        self->host->step >= STEP_ACTIVATE && self->machine.conns_made < 2;
+}
+
+Test(host, a_stuck_connection_leaves_time_in_the_window_for_another) {
+    world.inv.policy.confirm_timeout_ms = 9000; /* less than that connection would take */
+    world.on_turn = first_new_connection_is_stuck;
+    world_run(&world);
+    expect_end(HOST_HEALTHY, "");
+    cr_expect_eq(world.machine.conns_made, 3);
+}
+
 static void away_while_probed(struct world *self) {
     if (self->host->step == STEP_PROBE && self->scripts < 1000) {
         self->scripts = 1000;
