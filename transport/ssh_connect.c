@@ -236,14 +236,28 @@ static bool is_broken(int rc) {
            rc == LIBSSH2_ERROR_SOCKET_SEND;
 }
 
+/* True if the connection ended and nobody said why. libssh2 1.11.1
+ * answers SOCKET_NONE where the peer has gone before its KEXINIT. */
+static bool has_ended(const struct ssh_session *session, int rc) {
+    bool gone = rc == LIBSSH2_ERROR_SOCKET_NONE && !session->kexinit.done;
+    return (is_broken(rc) || gone) && ssh_link_error(session->link) == NULL &&
+           session->farewell == NULL;
+}
+
 /* sshd drops connections at random while too many others are not logged in yet (MaxStartups):
- * before its banner, silently or with one of these lines. */
+ * before its banner, silently or with one of these lines. One that is restarted drops them behind
+ * its banner, too. */
 static bool was_dropped(const struct ssh_session *session, int rc) {
     const struct ssh_kexinit *kexinit = &session->kexinit;
     const char *seen = buf_text(&kexinit->seen);
-    return is_broken(rc) && !kexinit->done && ssh_link_error(session->link) == NULL &&
-           (kexinit->seen.len == 0 || strstr(seen, "Exceeded MaxStartups") != NULL ||
-            strstr(seen, "Not allowed at this time") != NULL);
+    struct error ignored = ERROR_INIT;
+    if (!has_ended(session, rc) || find_disagreement(session, &ignored)) {
+        return false;
+    }
+    return ssh_kexinit_is_ssh(kexinit) ||
+           (!kexinit->done &&
+            (kexinit->seen.len == 0 || strstr(seen, "Exceeded MaxStartups") != NULL ||
+             strstr(seen, "Not allowed at this time") != NULL));
 }
 
 static void set_handshake_error(struct ssh_session *session, int rc, struct error *error) {
@@ -257,8 +271,8 @@ static void set_handshake_error(struct ssh_session *session, int rc, struct erro
         return;
     } else if (was_dropped(session, rc)) {
         error_set(error, FLEET_ERR_UNREACHABLE, "connection-closed",
-                  "%s port %d accepts connections and closes them at once: sshd may be at its "
-                  "MaxStartups, or refuse this address",
+                  "%s port %d accepts connections and closes them before the handshake ends: sshd "
+                  "may be at its MaxStartups, or refuse this address; its log says why",
                   address->host, address->port);
     } else if (rc == LIBSSH2_ERROR_BANNER_RECV || kexinit->seen.len > 0) {
         AUTO_FREE char *seen = text_cleaned(buf_text(&kexinit->seen), kexinit->seen.len);

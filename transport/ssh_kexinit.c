@@ -90,6 +90,11 @@ void ssh_kexinit_feed(struct ssh_kexinit *kexinit, const void *data, size_t len)
     }
 }
 
+bool ssh_kexinit_is_ssh(const struct ssh_kexinit *kexinit) {
+    const char *seen = buf_text(&kexinit->seen);
+    return kexinit->parsed || strncmp(seen, "SSH-", 4) == 0 || strstr(seen, "\nSSH-") != NULL;
+}
+
 static bool list_has(const char *list, const char *name, size_t len) {
     for (const char *at = list; *at != '\0';) {
         size_t part = strcspn(at, ",");

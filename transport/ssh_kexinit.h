@@ -30,6 +30,8 @@ struct ssh_kexinit {
 
 /* Bytes from the peer. Cheap once done. */
 void ssh_kexinit_feed(struct ssh_kexinit *kexinit, const void *data, size_t len);
+/* True once the peer has begun the line that an SSH server begins with. */
+bool ssh_kexinit_is_ssh(const struct ssh_kexinit *kexinit);
 /* True if `ours` and the peer's list (both comma separated) have a name in common. */
 bool ssh_kexinit_agrees(const struct ssh_kexinit *kexinit, enum ssh_kex_list list,
                         const char *ours);

@@ -295,6 +295,10 @@ start_peer() {
     connect -t 10000 -i "$T/id_ed25519" "$address" true
     [[ $output == "connection-closed: "* ]]
     kill $peer
+    start_peer '$c->print("SSH-2.0-OpenSSH_9.2p1\r\n"); close($c)'
+    connect -t 10000 -i "$T/id_ed25519" "$address" true
+    [[ $output == "connection-closed: "* ]]
+    kill $peer
     start_peer '$c->print("SSH-2.0-x\r\n\xff\xff\xff\xff\xff\xff\xff\xff"); sleep 1; close($c)'
     connect -t 5000 -i "$T/id_ed25519" "$address" true
     [ "$status" = 200 ]
