@@ -106,11 +106,11 @@ class Cell:
     def prepare(self):
         truth = self.host.settled(60)
         self.old = truth["current"]
-        good = [self.systems["a"], self.systems["b"]]
-        self.new = self.next = good[1] if self.old == good[0] else good[0]
+        # A host keeps what it runs and what it has booted; the next version is none of these.
+        kept = {self.old, truth["booted"]}
+        self.new = self.next = next(path for path in self.systems["good"] if path not in kept)
         if self.phase.version == "bad":
             self.new = self.systems["bad"]
-        # Fresh room, and the next version is not there yet: there is something to copy.
         self.host.inside("rm -f /run/testbed-*; nix-collect-garbage -d; exit 0", 60)
         self.system = {"path": self.new}
         with open(self.gate, "w", encoding="ascii"):
@@ -127,8 +127,9 @@ class Cell:
         event = self.run.await_state(self.phase.state, 90)
         if not (self.fault.before and self.traces and not self.flood):
             self.phase.reached(self)
+        self.hit_at = None
         evidence = self.fault.put(self)
-        hit_at = time.time()
+        hit_at = self.hit_at or time.time()
         self.phase.release(self)
         if self.traces:
             hit_at = self.await_trace()
@@ -137,13 +138,24 @@ class Cell:
             self.fault.lift(self)
         return seconds_of(event), evidence, hit_at
 
+    def until(self, what, condition, seconds):
+        """As hosts.until, but over when the run is."""
+
+        def look():
+            value = condition()
+            if not value and self.run.is_over():
+                raise Red(f"no {what} before the run had ended: {self.run.tale()}")
+            return value
+
+        return until(what, look, seconds)
+
     def await_trace(self):
         path = "/var/log/garbage"
 
         def look():
             return self.host.inside(f"tail -n 1 {path} 2>/dev/null", check=False).strip()
 
-        return float(until("trace of the fault on the host", look, 60))
+        return float(self.until("trace of the fault on the host", look, 60))
 
     def judge(self, code, began, hit_at):
         run = self.run

@@ -80,7 +80,7 @@ def put_silence(cell):
 
 
 def lift_wire(cell):
-    cell.wire.set(delay=0, loss=0, noise=None)
+    cell.wire.set(delay=0, loss=0, noise=None, silent=False)
     cell.wire.do(lambda proxy: proxy.release())
 
 
@@ -115,7 +115,8 @@ def put_reboot(cell):
     first = cell.host.first()
     if not first:
         return put_power_cut(cell)  # it goes down or comes up already
-    cell.host.inside("systemctl --no-block reboot", check=False)
+    cell.host.inside("systemctl --no-block reboot")
+    cell.hit_at = time.time()
     until(f"reboot of {cell.host.name}", lambda: cell.host.first() != first, 60)
     return "it went down for a reboot"
 
@@ -243,10 +244,16 @@ def await_traces(cell):
 # ---- the operator ----
 
 
-def prepare_small_disk(cell):
+def prepare_small_disk(cell, kind="ext4"):
+    """A small file system of the operator's state folder; ext2 can't take room ahead."""
     folder = os.path.join(cell.folder, "state")
     os.makedirs(folder, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder], check=True)
+    # Small blocks: what is left of a file's last one is soon written full.
+    image = os.path.join(cell.folder, "disk")
+    with open(image, "wb") as file:
+        file.truncate(4 << 20)
+    subprocess.run(["mke2fs", "-q", "-t", kind, "-O", "^has_journal", "-m", "0", "-b", "1024", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, folder], check=True)
 
 
 def put_full_disk(cell):
@@ -254,7 +261,7 @@ def put_full_disk(cell):
     try:
         with open(os.path.join(folder, "full"), "wb", buffering=0) as file:
             while True:
-                file.write(b"\0" * 4096)
+                file.write(b"\0" * 1024)
     except OSError:
         pass
     left = os.statvfs(folder).f_bavail
@@ -295,7 +302,9 @@ FAULTS = {
         {"connecting": "U", "before": "O", "window": "Q", "commit": "Q", "after": "Q", "back": "Q"},
         lift_wire, long=True,
     ),
-    "sshd-killed": Fault("sshd and its sessions killed", put_sshd_kill, ALL_NEW),
+    "sshd-killed": Fault(
+        "sshd and its sessions killed", put_sshd_kill, {**ALL_NEW, "connecting": "NU"}
+    ),
     "frozen": Fault(f"frozen for {FREEZE_S} s", freeze(FREEZE_S), ALL_NEW),
     "frozen-long": Fault(
         "frozen for longer than confirm_timeout", freeze(LONG_FREEZE_S),
@@ -318,11 +327,16 @@ FAULTS = {
     ),
     "run-full": Fault(
         "/run full", put_full_run,
-        {"before": "O", "window": "N", "commit": "N", "after": "N", "back": "O"}, lift_full_run,
+        {"before": "O", "activating": "NO", "window": "N", "commit": "N", "after": "N", "back": "O"},
+        lift_full_run,
     ),
     "disk-full": Fault(
-        "operator's disk full", put_full_disk, {"any": "X"}, lift_full_disk,
+        "operator's disk full, room was taken ahead", put_full_disk, ALL_NEW, lift_full_disk,
         before=prepare_small_disk,
+    ),
+    "disk-full-bare": Fault(
+        "operator's disk full, no room ahead", put_full_disk, {"any": "X"}, lift_full_disk,
+        before=lambda cell: prepare_small_disk(cell, "ext2"),
     ),
     "clock": Fault("clock a day ahead", put_clock, ALL_NEW, lift_clock),
     "nix-killed": Fault("Nix killed", put_nix_kill, {"staging": "NO"}, pointless=NO_COPY),

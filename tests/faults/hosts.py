@@ -16,6 +16,7 @@ TESTBED = os.path.join(HERE, "..", "testbed", "testbed")
 TRUTH = r"""
 say() { printf '%s=%s\n' "$1" "$2"; }
 say current "$(readlink -f /run/current-system)"
+say booted "$(readlink -f /run/booted-system)"
 say profile "$(readlink -f /nix/var/nix/profiles/system)"
 say boot "$(cat /boot/loader/default)"
 say boot_id "$(cat /proc/sys/kernel/random/boot_id)"

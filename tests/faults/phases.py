@@ -8,8 +8,6 @@ in the phase for sure.
 
 import os
 
-from hosts import until
-
 HOOK = r"""#!/bin/sh
 [ "$1 $2" = "@when@" ] || exit 0
 @flood@
@@ -43,7 +41,7 @@ def is_held_there(cell):
         path = f"/proc/{cell.host.first()}/root/run/testbed-held"
         return os.path.exists(path)
 
-    until(f"sign of {cell.host.name} that it waits", look, 60)
+    cell.until(f"sign of {cell.host.name} that it waits", look, 60)
 
 
 def release_hook(cell):
@@ -64,7 +62,7 @@ def hold_banner(cell):
 
 
 def await_waiting(cell):
-    until("connection at the proxy", lambda: cell.wire.get("waiting"), 60)
+    cell.until("connection held at the proxy", lambda: cell.wire.get("waiting"), 60)
 
 
 def release_wire(cell):
@@ -129,7 +127,8 @@ def hold_boot(cell):
 
 def await_boot(cell):
     first = cell.host.first()
-    until(f"{cell.host.name}'s going down", lambda: cell.host.first() not in ("", first) or not cell.host.first(), 60)
+    cell.until(f"sign of {cell.host.name}'s going down", lambda: cell.host.first() != first, 60)
+    cell.until(f"sshd of {cell.host.name}'s", lambda: cell.host.pids("sshd"), 60)
 
 
 def nothing(cell):

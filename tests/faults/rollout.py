@@ -67,11 +67,14 @@ class Run:
             for event in self.host_events:
                 if event["to"] == state:
                     return event
-            if self.process.poll() is not None and not self.reader.is_alive():
+            if self.is_over():
                 raise Red(f"the run ended before '{state}': {self.tale()}")
             return None
 
         return until(f"state '{state}'", look, seconds)
+
+    def is_over(self):
+        return self.process.poll() is not None and not self.reader.is_alive()
 
     def end_of(self, state):
         """When the host left the state, None while it has not."""

@@ -72,7 +72,6 @@ class Proxy:
     def release(self):
         """Lets go of everything that is held, and holds nothing from here on."""
         self.hold_from = self.hold_up_at = None
-        self.silent = False
         for link in self.links:
             link.changed.set()
 
@@ -104,15 +103,16 @@ class Link:
         self.number = number
         self.carried = 0
         self.carried_up = 0
-        self.stalled = self.ended = False
+        self.stalled = self.ended = self.finished = False
         self.changed = asyncio.Event()
         self.ends = (here, there)
         if proxy.noise is not None:
             self.spoil(proxy.noise)
 
     def spoil(self, noise):
-        self.proxy.spoilt += 1
-        self.ends[0].write(noise)
+        if not self.ends[0].is_closing() and not self.finished:
+            self.proxy.spoilt += 1
+            self.ends[0].write(noise)
 
     def reset(self):
         self.ended = True
@@ -165,6 +165,7 @@ class Link:
                 writer.write(data)
                 await writer.drain()
             if writer.can_write_eof():
+                self.finished = True
                 writer.write_eof()
 
         sender = asyncio.create_task(deliver())
