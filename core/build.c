@@ -36,6 +36,14 @@ void build_turn(struct build *build) {
     }
 }
 
+/* A timer of 0 ms that is started in a timer's callback runs in the same turn of the loop
+ * (libuv 1.44). */
+void build_turn_later(struct build *build) {
+    if (!build->freed) {
+        uv_timer_start(&build->turn, on_turn, 1, 0);
+    }
+}
+
 void build_job_log(struct build_job *job, const char *line, size_t len, const char *drv) {
     build_log_add(&job->log, line, len);
     if (job->build->handlers.on_log != NULL) {
@@ -414,6 +422,7 @@ static void cancel_rest(struct build *build) {
 }
 
 static void turn(struct build *build) {
+    build_tell_rooted(build);
     if (build->cancelled) {
         cancel_rest(build);
     } else {

@@ -66,6 +66,10 @@ struct build_group {
     struct build_log log;
     struct build_tool *tool;
     struct build_group *next;
+    /* What came of rooting it, of which the first `told` jobs have heard. */
+    char **rooted;      /* of each path; NULL: that failed */
+    struct error error; /* the failure, where it is everybody's */
+    size_t told;
 };
 
 struct build {
@@ -88,6 +92,7 @@ struct build {
     bool freed;
     size_t open;                                 /* handles and connections that aren't closed */
     struct build_group *groups;                  /* running */
+    struct build_group *rooted;                  /* done, and not all of their jobs know */
     size_t group_count;                          /* ever started */
     struct build_job *builders[BUILD_TOOLS_MAX]; /* realised by themselves, here, now */
     struct build_place *places;
@@ -100,6 +105,8 @@ struct build {
 
 /* Another look at what can be started, soon. */
 void build_turn(struct build *build);
+/* The same, in another turn of the loop. */
+void build_turn_later(struct build *build);
 void build_job_log(struct build_job *job, const char *line, size_t len, const char *drv);
 /* What its process of Nix says goes through here, from the first line on; forgotten at its end. */
 void build_job_line(struct build_job *job, const char *line, size_t len);
@@ -123,6 +130,8 @@ bool build_evaluate_shared(struct build *build, size_t first);
 /* One nix-store for all evaluated jobs whose outputs are here already: it makes sure of them and
  * roots them. */
 void build_root_present(struct build *build);
+/* Tells jobs what came of it: a few of them each time, as a thousand would keep the loop away. */
+void build_tell_rooted(struct build *build);
 
 /* --- build_place.c --- */
 

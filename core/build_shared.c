@@ -16,6 +16,7 @@
 /* Hosts in one evaluation: what they share is evaluated once, what they don't adds up in memory. */
 #define EVALUATED_MAX 32
 #define PRESENT_MAX   256
+#define TELL_MAX      32 /* jobs in one turn of the loop */
 
 static struct build_group *group_new(struct build *build, size_t max) {
     struct build_group *group = xcalloc(1, sizeof(*group));
@@ -170,35 +171,64 @@ static void link_root(const struct build_job *job, const char *path) {
     }
 }
 
+static void free_paths(char **paths, size_t count) {
+    for (size_t i = 0; paths != NULL && i < count; i++) {
+        auto_free(&paths[i]);
+    }
+    auto_free(&paths);
+}
+
 static void on_rooted(const struct build_tool_result *result, void *arg) {
     struct build_group *group = arg;
     char **paths = xcalloc(group->path_count, sizeof(char *));
     bool ok = result->err == 0 && result->status == 0 &&
               build_read_paths(result->out, group->path_count, paths);
     group_ended(group);
-    for (size_t i = 0; i < group->count; i++) {
-        struct build_job *job = group->jobs[i];
-        if (ok) {
-            const char *path = paths[group->path_of[i]];
-            link_root(job, path);
-            build_job_built(job, &(struct build_result){
-                                     .path = path,
-                                     .drv = strcmp(path, job->wanted) != 0 ? job->wanted : "",
-                                     .source = BUILD_SOURCE_LOCAL,
-                                     .remote_command = ""});
-        } else if (is_everybodys(result)) {
-            build_job_failed(job, &result->error);
-        } else {
-            job->separate = true;
-            job->state = JOB_EVALUATED;
+    if (ok) {
+        group->rooted = paths;
+    } else {
+        free_paths(paths, group->path_count);
+        if (is_everybodys(result)) {
+            group->error = result->error;
         }
     }
+    group->next = group->build->rooted;
+    group->build->rooted = group;
     build_turn(group->build);
-    for (size_t i = 0; i < group->path_count; i++) {
-        auto_free(&paths[i]);
+}
+
+static void tell_rooted(const struct build_group *group, size_t at) {
+    struct build_job *job = group->jobs[at];
+    if (group->rooted != NULL) {
+        const char *path = group->rooted[group->path_of[at]];
+        link_root(job, path);
+        build_job_built(
+            job, &(struct build_result){.path = path,
+                                        .drv = strcmp(path, job->wanted) != 0 ? job->wanted : "",
+                                        .source = BUILD_SOURCE_LOCAL,
+                                        .remote_command = ""});
+    } else if (group->error.code != 0) {
+        build_job_failed(job, &group->error);
+    } else {
+        job->separate = true;
+        job->state = JOB_EVALUATED;
     }
-    auto_free(&paths);
-    group_free(group);
+}
+
+void build_tell_rooted(struct build *build) {
+    for (size_t left = TELL_MAX; build->rooted != NULL; left--) {
+        struct build_group *group = build->rooted;
+        if (left == 0) {
+            build_turn_later(build);
+            return;
+        }
+        tell_rooted(group, group->told++);
+        if (group->told == group->count) {
+            build->rooted = group->next;
+            free_paths(group->rooted, group->path_count);
+            group_free(group);
+        }
+    }
 }
 
 static void add_job(struct build_group *group, struct build_job *job) {

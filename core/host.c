@@ -532,7 +532,7 @@ void host_drive(struct host *host) {
     } while (host->again && --budget > 0);
     host->driving = false;
     if (host->again && host->step < STEP_CLOSE) {
-        host_pause(host, 0);
+        host_pause(host, 1); /* 0 may be in the same turn of the loop (libuv 1.44) */
     }
 }
 

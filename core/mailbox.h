@@ -1,7 +1,8 @@
 /* A queue of messages into one loop from any thread, woken by uv_async.
  *
  * A message embeds struct mail; the receiver frees it. Order is kept. The only thing that lanes
- * and coordinator share.
+ * and coordinator share. However many messages there are, one turn of the loop hands out only what
+ * takes some milliseconds, so that whatever else the loop does has its turn, too.
  */
 #ifndef FLEET_CORE_MAILBOX_H
 #define FLEET_CORE_MAILBOX_H
@@ -26,7 +27,7 @@ void mailbox_init(struct mailbox *box, uv_loop_t *loop,
                   void (*receive)(struct mail *mail, void *arg), void *arg);
 /* Any thread. Ownership passes. */
 void mailbox_post(struct mailbox *box, struct mail *mail);
-/* The receiver's thread: hands out what is there. */
+/* The receiver's thread: hands out all that is there, now. */
 void mailbox_drain(struct mailbox *box);
 /* The receiver's thread; nothing may be posted any more. */
 void mailbox_close(struct mailbox *box);

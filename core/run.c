@@ -236,6 +236,7 @@ static int execute(struct run *run) {
     run_start_systems(run);
     run_decide(run);
     uv_run(&run->loop, UV_RUN_DEFAULT);
+    mailbox_drain(&run->reports);
     changes_close(run->changes);
     bool all_closed = run->open_hosts == 0;
     for (uint32_t i = 0; all_closed && i < run->lane_count; i++) {

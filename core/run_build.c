@@ -31,7 +31,7 @@ static void on_build_state(size_t index, enum build_state state, const char *pat
     event->state = xstrdup(build_names[state]);
     event->path = path != NULL ? xstrdup(path) : NULL;
     event->drv = drv != NULL ? xstrdup(drv) : NULL;
-    run_publish(run, event, false);
+    run_publish_soon(run, run->build_map[index], event);
 }
 
 static void on_build_log(size_t index, const char *line, size_t len, const char *drv, void *arg) {

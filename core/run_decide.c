@@ -10,11 +10,8 @@
 
 #include "core/base/xalloc.h"
 
-/* A decision that waits for the journal. */
-struct posting {
-    struct rollout_decision decision;
-    struct posting *next;
-};
+/* Decisions at once; more of them wait for the loop's next turn. */
+#define BATCH_MAX 256
 
 static bool all_have_ended(const struct run *run) {
     size_t open = 0;
@@ -194,61 +191,65 @@ static bool leaves_at(const struct run *run, const struct rollout_decision *deci
            decision->reason != NULL && strcmp(decision->reason, "promote") == 0;
 }
 
-/* One batch of decisions; false when there was none. */
-static bool drain_decisions(struct run *run) {
-    struct posting *first = NULL;
-    struct posting **last = &first;
-    struct rollout_decision decision;
-    bool sync = false;
-    if (run->draining) {
-        return false;
-    }
-    run->draining = true;
-    while (rollout_next(run->rollout, &decision)) {
-        struct posting *posting = xcalloc(1, sizeof(*posting));
-        posting->decision = decision;
-        *last = posting;
-        last = &posting->next;
-        sync = sync || needs_sync(decision.kind);
-    }
-    bool any = first != NULL;
-    /* The last granted event's write syncs all before it. */
-    struct posting *final = NULL;
-    for (struct posting *posting = first; posting != NULL; posting = posting->next) {
-        final = needs_sync(posting->decision.kind) ? posting : final;
-    }
-    for (struct posting *posting = first; posting != NULL; posting = posting->next) {
-        struct event *event = decision_event(run, &posting->decision);
-        if (event != NULL) {
-            run_publish(run, event, sync && posting == final);
+/* The place of the last one that needs a sync, which syncs all before it; `count`: none does. */
+static size_t last_synced(const struct rollout_decision *batch, size_t count) {
+    for (size_t i = count; i-- > 0;) {
+        if (needs_sync(batch[i].kind)) {
+            return i;
         }
     }
-    while (first != NULL) {
-        struct posting *posting = first;
-        first = posting->next;
-        if (leaves_at(run, &posting->decision)) {
-            run_end(run);
-        }
-        if (is_refused(run, &posting->decision)) {
-            refuse(run, &posting->decision);
-        } else {
-            carry_out(run, &posting->decision);
-        }
-        free(posting);
-    }
-    run->draining = false;
-    return any;
+    return count;
 }
 
+/* One batch of decisions; how many there were. */
+static size_t drain_decisions(struct run *run) {
+    struct rollout_decision batch[BATCH_MAX];
+    size_t count = 0;
+    if (run->draining) {
+        return 0;
+    }
+    run->draining = true;
+    while (count < BATCH_MAX && rollout_next(run->rollout, &batch[count])) {
+        count++;
+    }
+    size_t synced = last_synced(batch, count);
+    for (size_t i = 0; i < count; i++) {
+        struct event *event = decision_event(run, &batch[i]);
+        if (event != NULL) {
+            run_publish(run, event, i == synced);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (leaves_at(run, &batch[i])) {
+            run_end(run);
+        }
+        if (is_refused(run, &batch[i])) {
+            refuse(run, &batch[i]);
+        } else {
+            carry_out(run, &batch[i]);
+        }
+    }
+    run->draining = false;
+    return count;
+}
+
+static void on_tick(uv_timer_t *timer);
 static void schedule_tick(struct run *run);
 
 void run_decide(struct run *run) {
     if (run->ended) {
         return;
     }
-    while (drain_decisions(run)) { /* what is published may lead to further ones */
+    for (size_t count = 0; count < BATCH_MAX;) {
+        size_t drained = drain_decisions(run);
+        if (drained == 0) {
+            schedule_tick(run);
+            return;
+        }
+        count += drained; /* what is published may lead to further ones */
     }
-    schedule_tick(run);
+    /* Not 0: that would be in the same turn of the loop (libuv 1.44). */
+    uv_timer_start(&run->tick, on_tick, 1, 0);
 }
 
 static void on_tick(uv_timer_t *timer) {

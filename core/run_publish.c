@@ -33,6 +33,14 @@ void run_publish(struct run *run, struct event *event, bool sync) {
     event_free(event);
 }
 
+void run_publish_soon(struct run *run, size_t host, struct event *event) {
+    struct lane_report *report = xcalloc(1, sizeof(*report));
+    report->kind = LANE_EVENT;
+    report->host = host;
+    report->event = event;
+    mailbox_post(&run->reports, &report->mail);
+}
+
 struct event *run_host_event(struct run *run, enum event_type type, size_t host) {
     struct event *event = event_new(type);
     event->host = xstrdup(run_inv(run, host)->name);
