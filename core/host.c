@@ -590,12 +590,19 @@ void host_end(struct host *host, enum host_state state, const struct error *erro
         host_drive(host);
         return;
     }
-    if (host->step >= STEP_COMMIT_NOW) {
+    bool resumed = host->plan.resume.ask && !host->adopted;
+    if (host->step >= STEP_COMMIT_NOW || (resumed && host->step <= STEP_ADOPT)) {
         return; /* it is under way, or has an end of its own */
     }
     host->ended = true;
     host->ended_error = *error;
     host->end = state;
+    if (host->step == STEP_AWAIT_REBOOT && host->plan.run->action != ACTION_REBOOT) {
+        host->end = HOST_FAILED;
+        error_set(&host->ended_error, error->code, error->reason,
+                  "%s; the new system runs and is committed, the host was not rebooted",
+                  error->message);
+    }
     host_drive(host);
 }
 

@@ -337,7 +337,11 @@ enum step_result step_fail(struct host *host) {
     } else if (host->step == STEP_FAIL && host->state == HOST_ROLLING_BACK) {
         end = HOST_UNKNOWN;
     }
-    host_set_end(host, end, "%s", host->verdict.message);
+    bool rebooting = host->state == HOST_REBOOTING || host->booted_anew;
+    bool stays = end == HOST_FAILED && rebooting && host->plan.run->action != ACTION_REBOOT &&
+                 strcmp(host->verdict.reason, "booted-another") != 0;
+    host_set_end(host, end, "%.900s%s", host->verdict.message,
+                 stays ? "; the new system stays: it was proven and committed before" : "");
     return host_go(host, STEP_END);
 }
 
@@ -414,7 +418,7 @@ enum step_result step_unlock(struct host *host) {
         return coming ? STEP_AGAIN : host_go(host, STEP_CLOSE);
     }
     if (host_op_begin(host)) {
-        if (host->asks.first != NULL) {
+        if (host->asks.first != NULL || shell_has_ended(host->link.shell)) {
             host_reopen_shell(host); /* a probe's question that hangs is in the way */
         }
         if (!keep_root) {

@@ -16,9 +16,26 @@ void host_asks_drop(struct host *host) {
     probe_asks_drop(&host->asks);
 }
 
+/* A shell that gave no answer in time is closed for good: where nobody else will notice, as nothing
+ * is asked of it but by the probes, another one takes its place. */
+static void mend_shells(struct host *host) {
+    bool waits = host->asks.first != NULL || (host->op_started && !host->op_done);
+    if (host->link.state != LINK_UP || waits) {
+        return;
+    }
+    if (shell_has_ended(host->link.shell)) {
+        host_reopen_shell(host);
+    }
+    if (host->probe_shell != NULL && shell_has_ended(host->probe_shell)) {
+        shell_close(host->probe_shell);
+        host->probe_shell = NULL;
+    }
+}
+
 static void ask_units(const char *const *globs, size_t count, health_units_done done,
                       void *done_arg, void *arg) {
     struct host *host = arg;
+    mend_shells(host);
     struct shell *shell = host->link.state == LINK_UP ? host->link.shell : NULL;
     probe_asks_units(&host->asks, shell, host->systemd, globs, count, done, done_arg);
 }
@@ -26,6 +43,7 @@ static void ask_units(const char *const *globs, size_t count, health_units_done 
 static void ask_command(const char *const *argv, size_t argc, uint64_t timeout_ms,
                         health_command_done done, void *done_arg, void *arg) {
     struct host *host = arg;
+    mend_shells(host);
     if (host->link.state == LINK_UP && host->probe_shell == NULL) {
         host->probe_shell = shell_open(host->env.loop, host->link.conn, &host->plan.elevation);
     }

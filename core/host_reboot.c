@@ -109,8 +109,9 @@ static enum step_result try_later(struct host *host) {
         host_pause(host, BOOT_RETRY_MS);
         return STEP_AGAIN;
     }
-    error_set(&host->verdict, FLEET_ERR_TIMEOUT, "not-back",
-              "it was rebooted and did not come back within %llu s (activate_timeout)",
+    error_set(&host->verdict, FLEET_ERR_TIMEOUT, "not-back", "%s within %llu s (activate_timeout)",
+              host->reboot_asked ? "it was rebooted and did not come back"
+                                 : "it could not be reached any more to be rebooted",
               (unsigned long long)(host->plan.inv->policy.activate_timeout_ms / 1000));
     host_set_end(host, HOST_UNKNOWN, "%.300s: %.500s", host->verdict.message,
                  host->fresh.error.code != 0 ? host->fresh.error.message

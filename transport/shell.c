@@ -339,6 +339,10 @@ void shell_run_owned(struct shell *shell, const char *script, const struct shell
     shell_next(shell);
 }
 
+bool shell_has_ended(const struct shell *shell) {
+    return shell->ended.code != FLEET_OK;
+}
+
 void shell_close(struct shell *shell) {
     if (shell->closed) {
         return;

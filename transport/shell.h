@@ -45,6 +45,8 @@ void shell_run(struct shell *shell, const char *script, const struct shell_var *
 void shell_run_owned(struct shell *shell, const char *script, const struct shell_var *vars,
                      size_t var_count, uint64_t timeout_ms, shell_done done,
                      void (*drop)(void *arg), void *arg);
+/* True once it has ended, or was given up: another one is needed. */
+bool shell_has_ended(const struct shell *shell);
 /* No callback follows. */
 void shell_close(struct shell *shell);
 

@@ -38,6 +38,7 @@ static void put_active(struct machine *machine, uint64_t now) {
 
 static void finish(struct machine *machine, enum guard_phase phase, const char *more) {
     put_state(machine, phase, more);
+    SET(machine->last, machine->guard.state);
     machine->guard.alive = false;
     machine->guard.record = false;
 }
@@ -192,7 +193,9 @@ void machine_power_cut(struct machine *machine, uint64_t off_ms) {
     guard->phase = GUARD_NONE;
     guard->state[0] = '\0';
     guard->folder = false;
-    machine->reachable_at_ms = virtual_time_ms() + off_ms;
+    if (machine->reachable_at_ms != UINT64_MAX) {
+        machine->reachable_at_ms = virtual_time_ms() + off_ms;
+    }
     machine_cut(machine);
 }
 
@@ -225,6 +228,9 @@ static int inspect(struct machine *machine, const struct script_vars *vars, stru
     }
     say(out, "guard", machine->guard.state);
     say(out, "guard_record", yes(machine->guard.record));
+    if (machine->guard.record) {
+        say(out, "guard_run", machine->guard.run);
+    }
     say(out, "guard_alive", yes(machine->guard.alive));
     return 0;
 }
@@ -295,6 +301,7 @@ static int guard_start(struct machine *machine, const struct script_vars *vars, 
     }
     *guard = (struct machine_guard){.alive = true, .record = true, .folder = true, .rc = -1};
     SET(guard->nonce, script_var(vars, "NONCE"));
+    SET(guard->run, script_var(vars, "ACT_RUN"));
     SET(guard->action, script_var(vars, "ACTION"));
     SET(guard->new, script_var(vars, "NEW"));
     SET(guard->link, machine->profile);
@@ -338,6 +345,11 @@ static int guard_poll(struct machine *machine, const struct script_vars *vars, s
     }
     say(out, "alive", yes(guard->alive));
     say(out, "record", yes(guard->record));
+    if (!guard->record) {
+        say(out, "current", machine->running);
+        say(out, "profile", machine->profile);
+        say(out, "last", machine->last);
+    }
     return 0;
 }
 
@@ -408,6 +420,8 @@ static int repair(struct machine *machine, const struct script_vars *vars, struc
         machine->generation = guard->link_generation;
         SET(machine->running, guard->old);
     }
+    snprintf(machine->last, sizeof(machine->last), "%s %s rc=-1 why=power-cut",
+             forward ? "committed" : "reverted", guard->nonce);
     guard->record = false;
     say(out, "finished", forward ? "forward" : "back");
     return 0;
@@ -420,6 +434,13 @@ static int units(struct machine *machine, const struct script_vars *vars, struct
         buf_printf(out, "unit %s loaded failed failed 0 1 1000 bb\nchanged %s\n",
                    machine->failed_unit, machine->failed_unit);
     }
+    return 0;
+}
+
+static int reboot(struct machine *machine, const struct script_vars *vars, struct buf *out) {
+    (void)vars;
+    machine->reboots = true;
+    say(out, "reboot", "started");
     return 0;
 }
 
@@ -444,7 +465,8 @@ int machine_run(struct machine *machine, const char *name, const struct script_v
         {"inspect", inspect},       {"lock_take", lock_take},     {"lock_release", lock_release},
         {"stage", stage},           {"unstage", unstage},         {"guard_start", guard_start},
         {"guard_poll", guard_poll}, {"commit_now", commit_now},   {"repair", repair},
-        {"units", units},           {"generations", generations}, {"dry_activate", dry_activate}};
+        {"units", units},           {"generations", generations}, {"dry_activate", dry_activate},
+        {"reboot", reboot}};
     machine_settle(machine);
     for (size_t i = 0; i < ARRAY_LEN(scripts); i++) {
         if (strcmp(scripts[i].name, name) == 0) {

@@ -40,6 +40,7 @@ struct machine_guard {
     enum guard_phase phase_on_disk; /* what the record says after a power cut */
     char state[512];                /* the state line; "" before the first and after a reboot */
     char nonce[40];
+    char run[40];
     char why[32];
     char action[16];
     char new[256];
@@ -68,6 +69,7 @@ struct machine {
     char lock_id[64], lock_run[64];
     bool staged;
     struct machine_guard guard;
+    char last[512]; /* the last word of the guard that has ended; outlives a reboot */
 
     /* How it behaves. */
     uint64_t latency_ms;    /* of every answer */
@@ -78,6 +80,7 @@ struct machine {
     bool commit_fails, revert_fails, boot_default_stuck;
     uint64_t request_ms; /* until the guard sees a request */
     bool keeps_record;   /* a repair leaves its record */
+    bool reboots;        /* it has been told to */
     uint64_t reachable_at_ms;
     unsigned refuse_connections; /* so many next tries */
     bool swallow_connections;    /* they get no answer at all */

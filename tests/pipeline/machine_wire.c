@@ -18,6 +18,7 @@
 #include "transport/serve.h"
 
 #define POLL_TURN_MS 100u
+#define BOOT_MS      15000u
 
 struct machine_conn {
     struct conn conn;
@@ -139,7 +140,8 @@ static const char *name_of(const struct script_vars *vars) {
                    {"unstage", target_script_unstage},
                    {"dry_activate", target_script_dry_activate},
                    {"units", target_script_units},
-                   {"generations", target_script_generations}};
+                   {"generations", target_script_generations},
+                   {"reboot", target_script_reboot}};
     for (size_t i = 0; i < ARRAY_LEN(scripts); i++) {
         if (body_has(vars->body, scripts[i].text)) {
             return i == 0 ? script_var(vars, "REQUEST") : scripts[i].name;
@@ -268,6 +270,10 @@ static void act(struct wire *wire, const char *name, const struct script_vars *v
         wire->hangs = true;
     } else {
         machine_cut(machine);
+    }
+    if (machine->reboots) {
+        machine->reboots = false;
+        machine_power_cut(machine, BOOT_MS);
     }
     buf_free(&out);
 }

@@ -67,10 +67,10 @@ static void check_grant(const struct world *world, const char *name) {
     static const struct {
         const char *name;
         enum act act;
-    } needs[] = {{"lock_take", ACT_COPY},      {"stage", ACT_COPY},
-                 {"serve", ACT_COPY},          {"guard_start", ACT_ACTIVATE},
-                 {"commit_now", ACT_ACTIVATE}, {"renew", ACT_ACTIVATE},
-                 {"commit", ACT_COMMIT},       {"abort", ACT_ROLLBACK}};
+    } needs[] = {
+        {"lock_take", ACT_COPY},       {"stage", ACT_COPY},          {"serve", ACT_COPY},
+        {"guard_start", ACT_ACTIVATE}, {"commit_now", ACT_ACTIVATE}, {"renew", ACT_ACTIVATE},
+        {"commit", ACT_COMMIT},        {"abort", ACT_ROLLBACK},      {"reboot", ACT_REBOOT}};
     for (size_t i = 0; i < ARRAY_LEN(needs); i++) {
         if (strcmp(needs[i].name, name) == 0) {
             cr_expect(world->granted[needs[i].act] || world->took_back, "%s without a grant: %s",
@@ -105,8 +105,8 @@ static enum fault on_script(struct machine *machine, const char *name, void *arg
 #define STANDING                                                                                   \
     ((UINT64_C(1) << STEP_CONNECT) | (UINT64_C(1) << STEP_AWAIT_BUILD) |                           \
      (UINT64_C(1) << STEP_AWAIT_COPY) | (UINT64_C(1) << STEP_AWAIT_ACTIVATE) |                     \
-     (UINT64_C(1) << STEP_AWAIT_COMMIT) | (UINT64_C(1) << STEP_AWAIT_ROLLBACK) |                   \
-     (UINT64_C(1) << STEP_HOLD))
+     (UINT64_C(1) << STEP_AWAIT_COMMIT) | (UINT64_C(1) << STEP_AWAIT_REBOOT) |                     \
+     (UINT64_C(1) << STEP_AWAIT_ROLLBACK) | (UINT64_C(1) << STEP_HOLD))
 
 static void look(struct world *world) {
     if (world->host == NULL) {
@@ -187,6 +187,7 @@ static void answer_soon(struct world *world) {
 #define M(state) (1u << HOST_##state)
 static const unsigned legal[HOST_STATE_COUNT] = {
     [HOST_CONNECTING] = M(BUILDING) | M(FAILED) | M(UNREACHABLE) | M(SKIPPED),
+    [HOST_REBOOTING] = M(PROBING) | M(FAILED) | M(UNKNOWN),
     [HOST_BUILDING] = M(STAGING) | M(UNCHANGED) | M(FAILED) | M(SKIPPED),
     [HOST_STAGING] = M(STAGED) | M(FAILED) | M(SKIPPED),
     [HOST_STAGED] = M(STAGED) | M(ACTIVATING) | M(COMMITTING) | M(FAILED) | M(SKIPPED),
@@ -194,8 +195,8 @@ static const unsigned legal[HOST_STATE_COUNT] = {
         M(CONFIRMING) | M(ROLLING_BACK) | M(FAILED) | M(SKIPPED) | M(REBOOT_REQUIRED) | M(UNKNOWN),
     [HOST_CONFIRMING] = M(PROBING) | M(ROLLING_BACK) | M(FAILED) | M(UNKNOWN),
     [HOST_PROBING] = M(COMMITTING) | M(ROLLING_BACK) | M(HEALTHY) | M(FAILED) | M(UNKNOWN),
-    [HOST_COMMITTING] = M(ACTIVATING) | M(HEALTHY) | M(REBOOT_REQUIRED) | M(ROLLING_BACK) |
-                        M(FAILED) | M(SKIPPED) | M(UNKNOWN),
+    [HOST_COMMITTING] = M(ACTIVATING) | M(REBOOTING) | M(HEALTHY) | M(REBOOT_REQUIRED) |
+                        M(ROLLING_BACK) | M(FAILED) | M(SKIPPED) | M(UNKNOWN),
     [HOST_ROLLING_BACK] = M(ROLLED_BACK) | M(ROLLBACK_FAILED) | M(UNKNOWN),
     [HOST_HEALTHY] = M(ROLLING_BACK),
 };
@@ -217,7 +218,8 @@ static void on_event(struct event *event, void *arg) {
         if (event->reason[0] != '\0') {
             buf_printf(&world->story, "(%s)", event->reason);
         }
-        cr_expect(!event->has_from || (legal[event->from] & (1u << event->to)) != 0,
+        bool adopted = world->resume.ask && event->from == HOST_CONNECTING;
+        cr_expect(!event->has_from || adopted || (legal[event->from] & (1u << event->to)) != 0,
                   "%s after %s: %s", host_state_name(event->to), host_state_name(event->from),
                   buf_text(&world->story));
         if (event->to == HOST_BUILDING) {
@@ -375,6 +377,7 @@ void world_go(struct world *world) {
                              .spec = &world->spec,
                              .wave = 1,
                              .run = &world->run,
+                             .resume = world->resume,
                              .to_generation = world->run.action == ACTION_ROLLBACK ? 0 : -1};
     struct host_env env = {.loop = &world->loop,
                            .transport = &world->machine.transport,
@@ -458,7 +461,10 @@ static void check_claim(const struct world *world, const char *before, const cha
     case HOST_SKIPPED:
     case HOST_UNREACHABLE:
     case HOST_STAGED:
-        if (strstr(world->message, "left running") == NULL) {
+        if (world->inv.policy.reboot != INV_REBOOT_NEVER && world->granted[ACT_COMMIT]) {
+            cr_expect(runs(world, want) && boots(world, want), "not as committed: %s",
+                      label(world));
+        } else if (strstr(world->message, "left running") == NULL) {
             cr_expect(runs(world, before) && boots(world, profile_before) &&
                           (!machine->guard.record || world->at == STEP_REPAIR),
                       "touched: %s", label(world));

@@ -45,6 +45,7 @@ struct world {
     /* The coordinator. */
     uv_timer_t turn; /* answers what is due */
     const char *desired;
+    struct host_resume resume; /* `ask`: another process began it, with these grants already */
     bool copies;
     uint64_t answer_ms;
     bool leave, reprobe, take_back, lingers;
