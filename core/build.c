@@ -19,6 +19,8 @@
 #include "core/build_internal.h"
 
 #define SILENCE_MS      (30u * 60u * 1000u)
+#define EVALUATE_MS     (60u * 60u * 1000u)
+#define BUILD_MS        (24u * 60u * 60u * 1000u)
 #define EXCERPT_MAX     820
 #define LOGGED_NAME_MAX 200
 
@@ -167,10 +169,12 @@ static void on_realise_line(const char *line, size_t len, void *arg) {
 }
 
 struct build_tool *build_start_tool(struct build *build, const struct build_argv *argv,
-                                    const struct build_tool_handlers *handlers, void *arg) {
+                                    uint64_t total_ms, const struct build_tool_handlers *handlers,
+                                    void *arg) {
+    struct build_limit limit = {.silence_ms = build->options.silence_ms, .total_ms = total_ms};
     build->running++;
     return build_tool_start(build->loop, (const char *const *)argv->items, build->inventory->dir,
-                            build->options.timeout_ms, handlers, arg);
+                            &limit, handlers, arg);
 }
 
 /* --- Evaluation --- */
@@ -181,25 +185,37 @@ void build_job_evaluated(struct build_job *job, char *wanted) {
     build_turn(job->build);
 }
 
+static bool has_more_lines(const char *out) {
+    out += strcspn(out, "\r\n");
+    return out[strspn(out, " \t\r\n")] != '\0';
+}
+
 static void on_evaluated(const struct build_tool_result *result, void *arg) {
     struct build_job *job = arg;
     job->tool = NULL;
     job->build->running--;
+    bool is_command = job->host->system.kind == INV_SYSTEM_COMMAND;
     if (result->err != 0 || result->status != 0) {
-        bool is_command = job->host->system.kind == INV_SYSTEM_COMMAND;
         fail_tool(job, result, is_command ? "build command" : "evaluation",
                   is_command ? "build-failed" : "eval-failed");
         return;
     }
     char *path = build_read_path(result->out);
+    if (path != NULL && has_more_lines(result->out)) {
+        auto_free(&path);
+        fail_words(job, "eval-failed",
+                   is_command ? "%s printed several lines, where one store path is expected"
+                              : "%s gives several derivations, where one is expected; name it with "
+                                "\"attr\"",
+                   is_command ? job->host->system.command.items[0] : "the evaluation");
+        return;
+    }
     if (path == NULL) {
         size_t first_line = strcspn(result->out, "\r\n");
         char *words =
             text_cleaned(result->out, strnlen(result->out, first_line < 80 ? first_line : 80));
         fail_words(job, "eval-failed", "%s printed no store path but \"%s\"",
-                   job->host->system.kind == INV_SYSTEM_COMMAND ? job->host->system.command.items[0]
-                                                                : "the evaluation",
-                   words);
+                   is_command ? job->host->system.command.items[0] : "the evaluation", words);
         auto_free(&words);
         return;
     }
@@ -228,7 +244,9 @@ static void evaluate(struct build_job *job) {
         build_job_state(job, BUILD_EVALUATING);
     }
     job->alone = false;
-    job->tool = build_start_tool(job->build, &argv, &handlers, job);
+    uint64_t total_ms = system->kind == INV_SYSTEM_COMMAND ? job->build->options.build_ms
+                                                           : job->build->options.evaluate_ms;
+    job->tool = build_start_tool(job->build, &argv, total_ms, &handlers, job);
     build_argv_free(&argv);
 }
 
@@ -340,7 +358,7 @@ static void realise_here(struct build_job *job) {
         build_argv_add(&argv, "--log-format");
         build_argv_add(&argv, "internal-json");
     }
-    job->tool = build_start_tool(job->build, &argv, &handlers, job);
+    job->tool = build_start_tool(build, &argv, build->options.build_ms, &handlers, job);
     build_argv_free(&argv);
     auto_free(&root);
 }
@@ -444,14 +462,16 @@ static void turn(struct build *build) {
 
 /* --- From outside --- */
 
-/* The job's build host, or NULL for this machine. A list is dealt out in the hosts' order. */
+/* The job's build host, or NULL for this machine. A list is dealt out in the hosts' order, and gone on
+ * with from there where one is lost. */
 static struct build_place *choose_place(struct build *build, const struct build_job *job) {
     const struct inv_host *host = job->host;
     if (host->build_on_count == 0 || build->options.evaluate_only ||
         host->system.kind == INV_SYSTEM_COMMAND) {
         return NULL; /* a command has built wherever it likes, and its path is here */
     }
-    const struct inv_build_on *on = &host->build_on[job->index % host->build_on_count];
+    const struct inv_build_on *on =
+        &host->build_on[(job->index + job->places_lost) % host->build_on_count];
     const struct inv_host *where = NULL;
     switch (on->kind) {
     case INV_BUILD_LOCAL:
@@ -470,11 +490,31 @@ static struct build_place *choose_place(struct build *build, const struct build_
     return where == NULL || where->local ? NULL : build_place_get(build, where);
 }
 
+bool build_job_elsewhere(struct build_job *job, const struct error *error) {
+    if (job->places_lost + 1 >= job->host->build_on_count || job->build->cancelled) {
+        return false;
+    }
+    job->places_lost++;
+    build_place_cancel(job);
+    job->place = choose_place(job->build, job);
+    job->state = JOB_EVALUATED;
+    AUTO_FREE char *words = xasprintf("%s; the next of \"build.on\" takes it", error->message);
+    build_job_log(job, words, strlen(words));
+    build_turn(job->build);
+    return true;
+}
+
 static void make_folder(const char *path) {
     if (path != NULL && mkdir(path, 0755) != 0 && errno != EEXIST) {
         /* Nix says what is wrong when it can't write its root there. */
         return;
     }
+}
+
+static void set_limits(struct build_options *options) {
+    options->silence_ms = options->silence_ms != 0 ? options->silence_ms : SILENCE_MS;
+    options->evaluate_ms = options->evaluate_ms != 0 ? options->evaluate_ms : EVALUATE_MS;
+    options->build_ms = options->build_ms != 0 ? options->build_ms : BUILD_MS;
 }
 
 struct build *build_start(uv_loop_t *loop, const struct inventory *inventory,
@@ -487,9 +527,7 @@ struct build *build_start(uv_loop_t *loop, const struct inventory *inventory,
     build->options = *options;
     build->handlers = *handlers;
     build->arg = arg;
-    if (build->options.timeout_ms == 0) {
-        build->options.timeout_ms = SILENCE_MS;
-    }
+    set_limits(&build->options);
     build->run_dir = options->run_dir != NULL ? xstrdup(options->run_dir) : NULL;
     build->roots = options->run_dir != NULL ? xasprintf("%s/roots", options->run_dir) : NULL;
     build->out_link = options->out_link != NULL ? xstrdup(options->out_link) : NULL;

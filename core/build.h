@@ -47,7 +47,8 @@ struct build_handlers {
     void (*on_step)(size_t host, const struct build_step *step, void *arg);
     void (*on_built)(size_t host, const struct build_result *result, void *arg);
     /* FLEET_ERR_BUILD, reason "eval-failed" or "build-failed": the failing derivation and its log's last
-     * lines are in the message (several lines). FLEET_ERR_UNREACHABLE etc. for a build host. */
+     * lines are in the message (several lines). "build-host": it was lost or not there,
+     * and so were the others of a list. A target that builds for itself: its connection's own error. */
     void (*on_failed)(size_t host, const struct error *error, void *arg);
     /* All hosts have had on_built or on_failed. */
     void (*on_done)(void *arg);
@@ -63,7 +64,12 @@ struct build_options {
     /* Builds and fetches nothing: on_built gets the path that a build would have. Fails for a
      * `command`, and for what only a build can tell. */
     bool evaluate_only;
-    uint64_t timeout_ms; /* of one evaluation or build without any output; 0: 30 min */
+    /* Of one evaluation or build. 0: 30 min without any output; 1 h in all for an evaluation, a day
+     * for a build. (Nix has limits of its own for each derivation, as nix_options: max-silent-time and
+     * timeout.) */
+    uint64_t silence_ms;
+    uint64_t evaluate_ms;
+    uint64_t build_ms;
 };
 
 /* hosts[i] is "host i" in the callbacks. Nothing fires before this returns. */

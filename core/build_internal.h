@@ -51,6 +51,7 @@ struct build_job {
     struct build_tool *tool;         /* here */
     /* On a build host. */
     struct build_place *place; /* NULL: here */
+    size_t places_lost;        /* entries of `build.on` that were tried in vain */
     struct build_remote *remote;
 };
 
@@ -121,7 +122,10 @@ void build_closed(struct build *build);
 void build_job_evaluated(struct build_job *job, char *wanted);
 /* Starts a tool in the inventory's folder, counted in `running` until the caller takes it off. */
 struct build_tool *build_start_tool(struct build *build, const struct build_argv *argv,
-                                    const struct build_tool_handlers *handlers, void *arg);
+                                    uint64_t total_ms, const struct build_tool_handlers *handlers,
+                                    void *arg);
+/* The job's build host was lost: it is to be built by the next one of its list. False: none is left. */
+bool build_job_elsewhere(struct build_job *job, const struct error *error);
 
 /* --- build_shared.c --- */
 

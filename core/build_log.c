@@ -72,7 +72,7 @@ static bool is_noise(const char *line) {
     return text[0] == '\0' || begins(text, "For full logs") ||
            begins(text, "(use '--show-trace'") || begins(text, "warning:") ||
            strcmp(text, "error:") == 0 || begins(text, "nix log /nix/store") ||
-           begins(text, "building '/nix/store/") || begins(text, "waiting for lock on '") ||
+           begins(text, "building '/nix/store/") || begins(text, "waiting for lock") ||
            ends(text, "will be built:") || (begins(text, "/nix/store/") && ends(text, ".drv"));
 }
 

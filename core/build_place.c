@@ -38,15 +38,16 @@ struct build_remote {
     bool waiting; /* for the connection */
     struct copy_job *copy;
     struct stream *stream;
-    uv_timer_t silence;
+    uv_timer_t limit_timer;
+    uint64_t began_ms; /* of the build itself */
     struct buf out;
     struct build_lines lines;
 };
 
 /* --- The end of a job there --- */
 
-static void on_silence_closed(uv_handle_t *handle) {
-    struct build_remote *remote = container_of(handle, struct build_remote, silence);
+static void on_limit_timer_closed(uv_handle_t *handle) {
+    struct build_remote *remote = container_of(handle, struct build_remote, limit_timer);
     struct build *build = handle->data;
     buf_free(&remote->out);
     auto_free(&remote);
@@ -63,7 +64,7 @@ void build_place_cancel(struct build_job *job) {
     if (remote->copy != NULL) {
         copy_close(remote->copy);
     }
-    uv_close((uv_handle_t *)&remote->silence, on_silence_closed);
+    uv_close((uv_handle_t *)&remote->limit_timer, on_limit_timer_closed);
 }
 
 static void fail(struct build_job *job, const struct error *error) {
@@ -71,6 +72,21 @@ static void fail(struct build_job *job, const struct error *error) {
     error_wrap(&mine, "build host %s", job->place->spec->name);
     build_place_cancel(job);
     build_job_failed(job, &mine);
+}
+
+/* The build host itself is gone or was never there: another may do it. To the run this is a build that
+ * failed, but where a target builds for itself it is that host's own end. */
+static void fail_place(struct build_job *job, const struct error *error) {
+    struct error mine = *error;
+    if (job->place->host != job->host) {
+        mine.code = FLEET_ERR_BUILD;
+        snprintf(mine.reason, sizeof(mine.reason), "build-host");
+    }
+    struct error said = mine;
+    error_wrap(&said, "build host %s", job->place->spec->name);
+    if (!build_job_elsewhere(job, &said)) {
+        fail(job, &mine);
+    }
 }
 
 static void fail_text(struct build_job *job, const char *reason, const char *text) {
@@ -86,9 +102,23 @@ static void on_line(const char *line, size_t len, void *arg) {
     build_job_line(remote->job, line, len);
 }
 
+static struct build_limit limit_of(const struct build *build) {
+    return (struct build_limit){.silence_ms = build->options.silence_ms,
+                                .total_ms = build->options.build_ms};
+}
+
+static void on_limit(uv_timer_t *timer) {
+    struct build_remote *remote = container_of(timer, struct build_remote, limit_timer);
+    struct build_limit limit = limit_of(remote->job->build);
+    struct error error = ERROR_INIT;
+    build_limit_error(&limit, remote->began_ms, timer, &error);
+    fail(remote->job, &error);
+}
+
 static void on_data(int fd, const char *data, size_t len, void *arg) {
     struct build_remote *remote = arg;
-    uv_timer_again(&remote->silence);
+    struct build_limit limit = limit_of(remote->job->build);
+    build_limit_arm(&limit, remote->began_ms, &remote->limit_timer, on_limit);
     if (fd == 2) {
         build_lines_add(&remote->lines, data, len, on_line, remote);
     } else if (remote->out.len < OUTPUT_MAX) {
@@ -120,7 +150,7 @@ static void on_end(const struct stream_end *end, void *arg) {
     remote->stream = NULL;
     build_lines_end(&remote->lines, on_line, remote);
     if (end->lost) {
-        fail(job, &end->error);
+        fail_place(job, &end->error);
         return;
     }
     if (end->status != 0) {
@@ -145,14 +175,6 @@ static void on_end(const struct stream_end *end, void *arg) {
                          });
 }
 
-static void on_silence(uv_timer_t *timer) {
-    struct build_remote *remote = container_of(timer, struct build_remote, silence);
-    struct error error = ERROR_INIT;
-    error_set(&error, FLEET_ERR_TIMEOUT, "build-silent", "no output for %llu s, ended",
-              (unsigned long long)(remote->job->build->options.timeout_ms / 1000));
-    fail(remote->job, &error);
-}
-
 static void realise(struct build_remote *remote) {
     static const struct stream_handlers handlers = {.on_data = on_data, .on_end = on_end};
     struct build_job *job = remote->job;
@@ -162,8 +184,9 @@ static void realise(struct build_remote *remote) {
                                   "/bin/sh -s", READY_MS, &handlers, remote);
     stream_write(remote->stream, script, strlen(script));
     stream_eof(remote->stream);
-    uint64_t silence = job->build->options.timeout_ms;
-    uv_timer_start(&remote->silence, on_silence, silence, silence);
+    struct build_limit limit = limit_of(job->build);
+    remote->began_ms = uv_now(job->build->loop);
+    build_limit_arm(&limit, remote->began_ms, &remote->limit_timer, on_limit);
     auto_free(&script);
     auto_free(&name);
 }
@@ -182,7 +205,11 @@ static void on_copied(const struct copy_progress *progress, void *arg) {
 
 static void on_copy_failed(const struct error *error, void *arg) {
     struct build_remote *remote = arg;
-    fail(remote->job, error);
+    if (error->code == FLEET_ERR_LOST || error->code == FLEET_ERR_UNREACHABLE) {
+        fail_place(remote->job, error);
+    } else {
+        fail(remote->job, error);
+    }
 }
 
 static void on_copy_log(const char *line, size_t len, void *arg) {
@@ -272,7 +299,7 @@ static void on_lost(const struct error *error, void *arg) {
     for (size_t i = 0; i < build->count; i++) {
         struct build_job *job = &build->jobs[i];
         if (job->remote != NULL && job->place == place) {
-            fail(job, error);
+            fail_place(job, error);
         }
     }
     conn_close(conn);
@@ -319,8 +346,8 @@ void build_place_start(struct build_job *job) {
     struct build_remote *remote = xcalloc(1, sizeof(*remote));
     remote->job = job;
     remote->waiting = true;
-    uv_timer_init(build->loop, &remote->silence);
-    remote->silence.data = build;
+    uv_timer_init(build->loop, &remote->limit_timer);
+    remote->limit_timer.data = build;
     build->open++;
     job->remote = remote;
     job->place->running++;

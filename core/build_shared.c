@@ -47,13 +47,13 @@ static void on_line(const char *line, size_t len, void *arg) {
     }
 }
 
-static void group_start(struct build_group *group, const struct build_argv *argv,
+static void group_start(struct build_group *group, const struct build_argv *argv, uint64_t total_ms,
                         const struct build_tool_handlers *handlers) {
     struct build *build = group->build;
     group->next = build->groups;
     build->groups = group;
     build->group_count++;
-    group->tool = build_start_tool(build, argv, handlers, group);
+    group->tool = build_start_tool(build, argv, total_ms, handlers, group);
 }
 
 /* It no longer runs. */
@@ -130,7 +130,7 @@ bool build_evaluate_shared(struct build *build, size_t first) {
         build_files_argv(systems, group->count, root, &argv);
         auto_free(&root);
     }
-    group_start(group, &argv, &handlers);
+    group_start(group, &argv, build->options.evaluate_ms, &handlers);
     build_argv_free(&argv);
     for (size_t i = 0; i < group->count; i++) {
         group->jobs[i]->state = JOB_EVALUATING;
@@ -264,7 +264,7 @@ static void root_with(struct build *build, size_t first) {
     char *root = group_root(build, "present");
     struct build_argv argv = {0};
     build_realise_all_argv(system, group->paths, group->path_count, root, &argv);
-    group_start(group, &argv, &handlers);
+    group_start(group, &argv, build->options.build_ms, &handlers);
     build_argv_free(&argv);
     auto_free(&root);
     for (size_t i = 0; i < group->count; i++) {

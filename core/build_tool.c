@@ -18,9 +18,10 @@ struct build_tool {
     void *arg;
     uv_process_t process;
     uv_pipe_t out, err;
-    uv_timer_t silence; /* also starts a tool's end that failed to start */
+    uv_timer_t limit_timer; /* also starts a tool's end that failed to start */
     uv_timer_t kill;
-    uint64_t silence_ms;
+    struct build_limit limit;
+    uint64_t began_ms;
     size_t open;    /* handles that aren't closed */
     size_t reading; /* pipes that aren't at their end */
     bool exited;
@@ -57,6 +58,26 @@ void build_lines_end(struct build_lines *lines,
     }
 }
 
+/* --- Limits --- */
+
+void build_limit_arm(const struct build_limit *limit, uint64_t began_ms, uv_timer_t *timer,
+                     uv_timer_cb on_limit) {
+    uint64_t spent_ms = uv_now(timer->loop) - began_ms;
+    uint64_t left_ms = limit->total_ms > spent_ms ? limit->total_ms - spent_ms : 0;
+    uv_timer_start(timer, on_limit, left_ms < limit->silence_ms ? left_ms : limit->silence_ms, 0);
+}
+
+void build_limit_error(const struct build_limit *limit, uint64_t began_ms, const uv_timer_t *timer,
+                       struct error *error) {
+    if (uv_now(timer->loop) - began_ms >= limit->total_ms) {
+        error_set(error, FLEET_ERR_TIMEOUT, "build-timeout", "not done after %llu s, ended",
+                  (unsigned long long)(limit->total_ms / 1000));
+    } else {
+        error_set(error, FLEET_ERR_TIMEOUT, "build-silent", "no output for %llu s, ended",
+                  (unsigned long long)(limit->silence_ms / 1000));
+    }
+}
+
 /* --- The end --- */
 
 static void on_closed(uv_handle_t *handle) {
@@ -87,7 +108,7 @@ static void close_all(struct build_tool *tool) {
     close_handle((uv_handle_t *)&tool->process);
     close_handle((uv_handle_t *)&tool->out);
     close_handle((uv_handle_t *)&tool->err);
-    close_handle((uv_handle_t *)&tool->silence);
+    close_handle((uv_handle_t *)&tool->limit_timer);
     close_handle((uv_handle_t *)&tool->kill);
 }
 
@@ -111,7 +132,7 @@ static void on_exit_status(uv_process_t *process, int64_t status, int signum) {
     tool->exited = true;
     tool->status = status;
     tool->signal = signum;
-    uv_timer_stop(&tool->silence);
+    uv_timer_stop(&tool->limit_timer);
     check_end(tool);
 }
 
@@ -122,16 +143,15 @@ static void on_kill(uv_timer_t *timer) {
 
 static void end(struct build_tool *tool) {
     if (!tool->exited) {
-        uv_timer_stop(&tool->silence);
+        uv_timer_stop(&tool->limit_timer);
         kill(-tool->process.pid, SIGTERM);
         uv_timer_start(&tool->kill, on_kill, KILL_AFTER_MS, 0);
     }
 }
 
-static void on_silence(uv_timer_t *timer) {
+static void on_limit(uv_timer_t *timer) {
     struct build_tool *tool = timer->data;
-    error_set(&tool->error, FLEET_ERR_TIMEOUT, "build-silent", "no output for %llu s, ended",
-              (unsigned long long)(tool->silence_ms / 1000));
+    build_limit_error(&tool->limit, tool->began_ms, timer, &tool->error);
     end(tool);
 }
 
@@ -158,8 +178,8 @@ static void on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *buf) {
         check_end(tool);
         return;
     }
-    if (got > 0 && !tool->exited) {
-        uv_timer_again(&tool->silence);
+    if (got > 0 && !tool->exited && tool->error.code == 0) {
+        build_limit_arm(&tool->limit, tool->began_ms, &tool->limit_timer, on_limit);
     }
     if (stream == (uv_stream_t *)&tool->err) {
         build_lines_add(&tool->lines, buf->base, (size_t)got, tool->handlers.on_line, tool->arg);
@@ -206,18 +226,19 @@ static int spawn(struct build_tool *tool, const char *const *argv, const char *d
 }
 
 struct build_tool *build_tool_start(uv_loop_t *loop, const char *const *argv, const char *dir,
-                                    uint64_t silence_ms, const struct build_tool_handlers *handlers,
-                                    void *arg) {
+                                    const struct build_limit *limit,
+                                    const struct build_tool_handlers *handlers, void *arg) {
     struct build_tool *tool = xcalloc(1, sizeof(*tool));
     tool->handlers = *handlers;
     tool->arg = arg;
-    tool->silence_ms = silence_ms;
+    tool->limit = *limit;
+    tool->began_ms = uv_now(loop);
     uv_pipe_init(loop, &tool->out, 0);
     uv_pipe_init(loop, &tool->err, 0);
-    uv_timer_init(loop, &tool->silence);
+    uv_timer_init(loop, &tool->limit_timer);
     uv_timer_init(loop, &tool->kill);
-    tool->process.data = tool->out.data = tool->err.data = tool->silence.data = tool->kill.data =
-        tool;
+    tool->process.data = tool->out.data = tool->err.data = tool->limit_timer.data =
+        tool->kill.data = tool;
     tool->open = 5;
     int err = spawn(tool, argv, dir);
     if (err != 0) {
@@ -225,12 +246,12 @@ struct build_tool *build_tool_start(uv_loop_t *loop, const char *const *argv, co
         error_set(&tool->error, FLEET_ERR_SYSTEM, "no-tool", "cannot run %s: %s%s", argv[0],
                   uv_strerror(err),
                   err == UV_ENOENT ? "; install it, or say where it is with nix_bin" : "");
-        uv_timer_start(&tool->silence, on_not_started, 0, 0);
+        uv_timer_start(&tool->limit_timer, on_not_started, 0, 0);
         return tool;
     }
     tool->reading = 2;
     uv_read_start((uv_stream_t *)&tool->out, on_alloc, on_read);
     uv_read_start((uv_stream_t *)&tool->err, on_alloc, on_read);
-    uv_timer_start(&tool->silence, on_silence, silence_ms, silence_ms);
+    build_limit_arm(limit, tool->began_ms, &tool->limit_timer, on_limit);
     return tool;
 }

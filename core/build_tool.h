@@ -26,11 +26,23 @@ struct build_tool_handlers {
     void (*on_done)(const struct build_tool_result *result, void *arg);
 };
 
-/* argv ends with NULL and is only read during the call. `silence_ms`: without any output for so long
- * it is ended with FLEET_ERR_TIMEOUT. */
+/* How long a tool or a build elsewhere may go on: without any output, and in all. */
+struct build_limit {
+    uint64_t silence_ms;
+    uint64_t total_ms;
+};
+/* Ends at the earlier of both; called at the start (`began_ms` is uv_now's then) and at each output. */
+void build_limit_arm(const struct build_limit *limit, uint64_t began_ms, uv_timer_t *timer,
+                     uv_timer_cb on_limit);
+/* Why the timer fired, as FLEET_ERR_TIMEOUT. */
+void build_limit_error(const struct build_limit *limit, uint64_t began_ms, const uv_timer_t *timer,
+                       struct error *error);
+
+/* argv ends with NULL and is only read during the call. At its limit it is ended with
+ * FLEET_ERR_TIMEOUT. */
 struct build_tool *build_tool_start(uv_loop_t *loop, const char *const *argv, const char *dir,
-                                    uint64_t silence_ms, const struct build_tool_handlers *handlers,
-                                    void *arg);
+                                    const struct build_limit *limit,
+                                    const struct build_tool_handlers *handlers, void *arg);
 /* SIGTERM, and SIGKILL after 2 s; on_done follows with FLEET_ERR_CANCELLED. */
 void build_tool_cancel(struct build_tool *tool);
 

@@ -343,6 +343,11 @@ enum step_result host_activation_failed(struct host *host) {
         return host_failf(host, FLEET_ERR_REMOTE, "units-failed",
                           "switch-to-configuration ended with 4: units failed: %s", guard->failed);
     }
+    if (guard->rc == 0) {
+        return host_failf(host, FLEET_ERR_REMOTE, "activation-failed",
+                          "switch-to-configuration ended well, but another system than the new one "
+                          "runs: its scripts must name the system that they lie in");
+    }
     return host_failf(host, FLEET_ERR_REMOTE, "activation-failed",
                       "switch-to-configuration ended with %d%s%s", guard->rc,
                       guard->failed[0] != '\0' ? ": units failed: " : "", guard->failed);

@@ -312,7 +312,8 @@ enum step_result step_fail(struct host *host) {
         copy_close(host->copy);
         host->copy = NULL;
     }
-    if (host->ended) {
+    bool out_of_reach = host->connects == 0 && host->verdict.code == FLEET_ERR_UNREACHABLE;
+    if (host->ended && !out_of_reach) {
         end = host->end;
     } else if (guard_may_be_armed(host) || host->in_doubt) {
         const char *what = host->plan.resume.boot_id != NULL

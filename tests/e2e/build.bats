@@ -15,6 +15,7 @@ teardown_file() {
 
 setup() {
     load_hosts
+    testbed_folder=$(cd "$BATS_TEST_DIRNAME/../testbed" && pwd)
 }
 
 teardown() {
@@ -90,7 +91,7 @@ PYTHON
     [[ $(event state h2) == *"no member named 'colour'"* ]]
 }
 
-@test "a system by command: its one line is the path" {
+@test "a system by command: its one line is the path, and two are no answer" {
     inventory h1 "hosts.h1.system={\"command\": [\"echo\", \"$(system good v4)\"]}"
     update --now
     assert_exit 0
@@ -98,5 +99,137 @@ PYTHON
     inventory h1 'hosts.h1.system={"command": ["echo", "/etc/passwd"]}'
     update --now
     assert_exit 9
+    inventory h1 h2="$(system good v4)" h3="$(system good v4)" \
+        "hosts.h1.system={\"command\": [\"printf\", \"%s\\\\n%s\\\\n\", \"$(system good v5)\", \"$v0\"]}"
+    update --now
+    assert_exit 9
+    assert_state h1 failed eval-failed "printf printed several lines, where one store path is expected"
     assert_serves h1 v4
+}
+
+# A folder for `nix_bin` whose tools write down how they were called.
+recording_tools() {
+    local tool
+    mkdir -p "$T/tools"
+    for tool in nix nix-instantiate nix-store; do
+        printf '#!/bin/sh\necho %s "$*" >>%s\nexec %s "$@"\n' "$tool" "$T/calls" \
+            "$(command -v "$tool")" >"$T/tools/$tool"
+    done
+    chmod +x "$T"/tools/*
+    : >"$T/calls"
+}
+
+calls() { grep -c -- "$1" "$T/calls" || true; } # PATTERN
+
+@test "nix_bin, nix_options and args are what Nix is called with; hosts share one evaluation" {
+    recording_tools
+    "$testbed" inventory --version v6 | "$support/edit_inventory.py" h1 h2 h3 \
+        "defaults.nix_bin=\"$T/tools\"" 'defaults.nix_options.cores="3"' >"$inventory"
+    fleet build
+    assert_exit 0
+    [ "$(calls '^nix-instantiate ')" = 1 ]
+    [ "$(calls '^nix-instantiate .*"version" = "v6".*--option cores 3')" = 1 ]
+    [ "$(calls '^nix-store --realise .*--option cores 3')" -ge 1 ]
+    # What one host has of its own it is evaluated with by itself.
+    : >"$T/calls"
+    "$support/edit_inventory.py" h1 h2 h3 'hosts.h3.system.args.version="v7"' <"$inventory" >"$T/other"
+    inventory=$T/other
+    fleet build
+    assert_exit 0
+    [ "$(calls '^nix-instantiate ')" = 2 ]
+    [ "$(calls '^nix-instantiate .*--argstr version v7')" = 1 ]
+    # A flake's hosts as well.
+    : >"$T/calls"
+    flake v6 "defaults.nix_bin=\"$T/tools\""
+    fleet build
+    assert_exit 0
+    [ "$(calls '^nix .*eval')" = 1 ]
+}
+
+# Whose Nix has built each host's system: "h1:h1 h2:h2 ...".
+builders() {
+    local host
+    for host in h1 h2 h3; do
+        on "$host" 'cd /nix/var/nix/gcroots/fleet 2>/dev/null && ls -d build-* 2>/dev/null' |
+            sed -n "s/^build-\(.*\)/\1:$host/p"
+    done | sort | xargs
+}
+
+@test "a list shares the builds out, and goes on without a build host that is down" {
+    local version=v$((200000 + BASHPID)) host
+    for host in h1 h2 h3; do on "$host" 'rm -f /nix/var/nix/gcroots/fleet/build-*'; done
+    inventory h1 h2 h3 "hosts.*.system.args.version=\"$version\"" \
+        'defaults.build={"on": ["h1", {"address": "127.0.0.1", "port": 9}, "h2"]}'
+    fleet build --json
+    assert_exit 0
+    [ "$(builders)" = "h1:h1 h2:h2 h3:h2" ]
+    grep -q '"host":"h2".*refuses connections.*the next of \\"build.on\\" takes it' "$events"
+    for host in h1 h2 h3; do [ ! -e "$(built_path "$host")" ]; done
+    # Where none of them is there it is a failed build, and the others go on.
+    inventory h1 h2="$(system good v7)" "hosts.h1.system.args.version=\"$version-b\"" \
+        'hosts.h1.build={"on": {"address": "127.0.0.1", "port": 9}}'
+    update --now
+    assert_exit 9
+    assert_state h1 failed build-host "port 9 refuses connections"
+    assert_state h2 healthy
+}
+
+@test "a build host that loses power in mid-build: the next one takes the build" {
+    cat >"$T/slow.nix" <<NIX
+{ version }:
+let system = (import $testbed_folder/system/default.nix { inherit version; }).h1;
+in derivation {
+  name = "slow-system";
+  system = builtins.currentSystem;
+  builder = "/bin/sh";
+  args = [ "-c" ''
+    PATH=/usr/bin:/bin
+    read name </proc/sys/kernel/hostname
+    echo "it begins on \$name"
+    [ "\$name" != h3 ] || sleep 1000
+    cp -a \${system} \$out
+    chmod -R u+w \$out
+    # Its scripts name the system that they belong to.
+    grep -rlF \${system} \$out | xargs sed -i "s|\${system}|\$out|g"
+  '' ];
+}
+NIX
+    inventory h1 h2 h3 "hosts.*.system={\"file\": \"$T/slow.nix\", \"args\": {\"version\": \"v$((300000 + BASHPID))\"}}" \
+        'hosts.h1.build={"on": ["h3", "local"]}' 'hosts.h2.build={"on": "h3"}'
+    start_update --now --on h1,h2
+    await_event 60 '"host":"h1".*it begins on h3'
+    await_event 60 '"host":"h2".*"state":"building"'
+    "$testbed" down 3
+    end_update
+    "$testbed" start 3
+    assert_exit 9
+    assert_state h1 healthy
+    assert_state h2 failed build-host
+    grep -q '"host":"h1".*it begins on '"$(cat /proc/sys/kernel/hostname)" "$events"
+}
+
+@test "an evaluation without end holds nobody else up, is said, and ends with Ctrl-C" {
+    local mark=endless-$BASHPID
+    inventory h1 h2 h3="$(system good v8)" \
+        "hosts.h1.system={\"command\": [\"sh\", \"-c\", \"while :; do echo thinking >&2; sleep 0.2; done\", \"$mark\"]}" \
+        "hosts.h2.system={\"command\": [\"sh\", \"-c\", \"trap '' TERM; while :; do :; done\", \"$mark\"]}"
+    start_update --now
+    await_state 60 h3 healthy
+    pgrep -f "$mark" >/dev/null
+    kill -INT "$operator"
+    end_update
+    assert_exit 130
+    assert_state h1 skipped stopped
+    assert_state h2 skipped stopped
+    grep -q '2 hosts are being built' "$text" "$events"
+    run -1 pgrep -f "$mark"
+    # What a build says while it works goes to its log.
+    grep -q thinking "$T"/state/runs/*/build/h1.log
+}
+
+@test "a host that builds for itself and is down is unreachable, not a failed build" {
+    inventory h1="$(system good v8)" 'hosts.h1.address="127.0.0.1:9"' 'hosts.h1.build={"on": "target"}'
+    update --now
+    assert_exit 5
+    assert_state h1 unreachable
 }

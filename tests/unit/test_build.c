@@ -592,7 +592,7 @@ Test(build, silence_has_a_deadline_and_cancel_ends_everything) {
     static const char *const hangs[] = {"/bin/sh", "-c", "trap '' TERM; echo here >&2; sleep 60"};
     WORLD(world);
     add_host(&world, "a", INV_SYSTEM_COMMAND)->command = (struct inv_strings){hangs, 3};
-    world.options.timeout_ms = 300;
+    world.options.silence_ms = 300;
     uint64_t began = uv_hrtime();
     run(&world);
     ASSERT_HAS(world.errors[0].message, "no output for");
@@ -610,6 +610,19 @@ Test(build, silence_has_a_deadline_and_cancel_ends_everything) {
     for (size_t i = 0; i < HOSTS; i++) {
         cr_assert_eq(world.errors[i].code, FLEET_ERR_CANCELLED);
     }
+    end(&world);
+}
+
+Test(build, what_prints_for_ever_has_a_deadline_too) {
+    static const char *const prints[] = {"/bin/sh", "-c",
+                                         "while :; do echo going on >&2; sleep 0.05; done"};
+    WORLD(world);
+    add_host(&world, "a", INV_SYSTEM_COMMAND)->command = (struct inv_strings){prints, 3};
+    world.options.silence_ms = 30000;
+    world.options.build_ms = 500;
+    run(&world);
+    ASSERT_HAS(world.errors[0].message, "not done after");
+    ASSERT_HAS(world.errors[0].message, "going on");
     end(&world);
 }
 
