@@ -499,7 +499,7 @@ bool build_job_elsewhere(struct build_job *job, const struct error *error) {
     job->place = choose_place(job->build, job);
     job->state = JOB_EVALUATED;
     AUTO_FREE char *words = xasprintf("%s; the next of \"build.on\" takes it", error->message);
-    build_job_log(job, words, strlen(words));
+    build_job_log(job, words, strlen(words), NULL);
     build_turn(job->build);
     return true;
 }

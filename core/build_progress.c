@@ -378,7 +378,8 @@ void build_progress_line(struct build_progress *progress, const char *line, size
         take_object(progress, line + mark, len - mark)) {
         return;
     }
-    static const char unknown[] = "unrecognised flag '--log-format'";
+    /* Nix 2.3: "unknown flag"; later ones: "unrecognised flag". */
+    static const char unknown[] = " flag '--log-format'";
     progress->refused = progress->refused || (len >= sizeof(unknown) - 1 &&
                                               memmem(line, len, unknown, sizeof(unknown) - 1));
     progress->handlers.on_line(line, len, NULL, progress->arg);

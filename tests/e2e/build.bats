@@ -197,7 +197,8 @@ NIX
     inventory h1 h2 h3 "hosts.*.system={\"file\": \"$T/slow.nix\", \"args\": {\"version\": \"v$((300000 + BASHPID))\"}}" \
         'hosts.h1.build={"on": ["h3", "local"]}' 'hosts.h2.build={"on": "h3"}'
     start_update --now --on h1,h2
-    await_event 60 '"host":"h1".*it begins on h3'
+    await_event 60 '"host":"h1".*"state":"building"'
+    await_event 60 'it begins on h3'
     await_event 60 '"host":"h2".*"state":"building"'
     "$testbed" down 3
     end_update

@@ -91,7 +91,7 @@ Test(build_progress, other_lines_go_through_as_they_are) {
     cr_expect_str_eq(buf_text(&lines), "warning: ignoring something\n@nix not an object\n");
     cr_expect_eq(steps.len, 0);
     cr_expect_not(build_progress_is_refused(progress));
-    hear("error: unrecognised flag '--log-format'");
+    hear("error: unknown flag '--log-format'");
     cr_expect(build_progress_is_refused(progress));
 }
 
