@@ -262,12 +262,18 @@ const struct command *command_find(const char *name) {
     return NULL;
 }
 
-const char *command_nearest(const char *name) {
+int command_refuse(const char *name, struct error *error) {
     const char *names[ARRAY_LEN(commands)];
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
         names[i] = commands[i].name;
     }
-    return text_nearest(name, names, ARRAY_LEN(names));
+    AUTO_FREE char *shown = text_cleaned(name, strlen(name));
+    const char *nearest = text_nearest(name, names, ARRAY_LEN(names));
+    if (nearest != NULL) {
+        return error_set(error, FLEET_ERR_USAGE, "usage",
+                         "unknown command '%s'; did you mean '%s'?", shown, nearest);
+    }
+    return error_set(error, FLEET_ERR_USAGE, "usage", "unknown command '%s'", shown);
 }
 
 bool command_has_option(const struct command *command, enum option_id id) {

@@ -50,8 +50,8 @@ extern const size_t command_count;
 
 /* The command of that name, or NULL. */
 const struct command *command_find(const char *name);
-/* The command whose name is nearest, or NULL when none is near. */
-const char *command_nearest(const char *name);
+/* FLEET_ERR_USAGE: there is no such command; names the nearest one. */
+int command_refuse(const char *name, struct error *error);
 bool command_has_option(const struct command *command, enum option_id id);
 
 int cmd_build(const struct args *args);

@@ -224,10 +224,9 @@ int cmd_help(const struct args *args) {
     } else {
         const struct command *command = command_find(args->words[0]);
         if (command == NULL) {
-            const char *nearest = command_nearest(args->words[0]);
-            fprintf(stderr, "fleet: no such command%s%s%s; see `fleet --help`\n",
-                    nearest != NULL ? "; did you mean '" : "", nearest != NULL ? nearest : "",
-                    nearest != NULL ? "'" : "");
+            struct error error = ERROR_INIT;
+            command_refuse(args->words[0], &error);
+            fprintf(stderr, "fleet: %s\nSee `fleet --help`.\n", error.message);
             return EXIT_USAGE;
         }
         help_command(command, &out);

@@ -309,16 +309,7 @@ static int read_letters(struct args *args, struct reader *reader, const char *le
 /* The first word is the command. */
 static int read_command(struct args *args, const char *word, struct error *error) {
     args->command = command_find(word);
-    if (args->command != NULL) {
-        return 0;
-    }
-    AUTO_FREE char *shown = text_cleaned(word, strlen(word));
-    const char *nearest = command_nearest(word);
-    if (nearest != NULL) {
-        return error_set(error, FLEET_ERR_USAGE, "usage",
-                         "unknown command '%s'; did you mean '%s'?", shown, nearest);
-    }
-    return error_set(error, FLEET_ERR_USAGE, "usage", "unknown command '%s'", shown);
+    return args->command != NULL ? 0 : command_refuse(word, error);
 }
 
 static int read_one(struct args *args, struct reader *reader, struct error *error) {

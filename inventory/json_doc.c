@@ -47,30 +47,36 @@ static enum json_type type_of(const cJSON *item) {
 
 static void fault_at_key(struct builder *builder, const struct json_node *node,
                          const char *message) {
-    builder->failed = true;
     builder->on_fault(builder->arg, node->key_offset, node, message);
 }
 
-static void refuse_duplicate(struct builder *builder, const struct json_node *node) {
+/* Told, and taken out from behind `before`: the first one stands, so that what else is wrong can
+ * be told, too. */
+static void refuse_duplicate(struct builder *builder, const struct json_node *before,
+                             const struct json_node *node) {
     fault_at_key(builder, node, "this key stands here a second time; keep one of the two");
+    builder->doc->nodes[before - builder->doc->nodes].next = node->next;
+}
+
+static bool stands_before(const struct json_node *object, const struct json_node *node) {
+    for (const struct json_node *at = json_child(object); at != node; at = at->next) {
+        if (strcmp(at->key, node->key) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void check_duplicates(struct builder *builder, const struct json_node *object) {
-    if (object->count <= PAIRWISE_MAX) {
-        for (const struct json_node *a = json_child(object); a != NULL; a = a->next) {
-            for (const struct json_node *b = json_child(object); b != a; b = b->next) {
-                if (strcmp(a->key, b->key) == 0) {
-                    refuse_duplicate(builder, a);
-                    break;
-                }
-            }
-        }
-        return;
-    }
+    bool few = object->count <= PAIRWISE_MAX;
     struct name_table keys = NAME_TABLE_INIT;
+    const struct json_node *before = NULL;
     for (const struct json_node *node = json_child(object); node != NULL; node = node->next) {
-        if (!name_table_add(&keys, node->key, strlen(node->key), node->index, NULL)) {
-            refuse_duplicate(builder, node);
+        if (few ? stands_before(object, node)
+                : !name_table_add(&keys, node->key, strlen(node->key), node->index, NULL)) {
+            refuse_duplicate(builder, before, node);
+        } else {
+            before = node;
         }
     }
     name_table_release(&keys);
@@ -98,6 +104,7 @@ static struct json_node *flatten(struct builder *builder, const cJSON *item,
         .truth = (item->type & 0xFF) == cJSON_True,
     };
     if (node->type == JSON_NUMBER && !isfinite(node->number)) {
+        builder->failed = true;
         fault_at_key(builder, node, "this number is too large");
     }
     struct json_node *last = NULL;

@@ -37,8 +37,9 @@ typedef void json_on_fault(void *arg, size_t offset, const struct json_node *nod
 
 struct json_doc;
 
-/* Parses `len` bytes, which stay the caller's. NULL after a fault: syntax ends at the first one,
- * duplicate keys and numbers without a value are all told (with their node). */
+/* Parses `len` bytes, which stay the caller's. Syntax ends at the first fault; duplicate keys and
+ * numbers without a value are all told (with their node). Of equal keys the first is kept and the
+ * rest can be read all the same; after any other fault NULL. */
 struct json_doc *json_doc_parse(const char *text, size_t len, json_on_fault *on_fault, void *arg);
 void json_doc_free(struct json_doc *doc);
 const struct json_node *json_doc_root(const struct json_doc *doc);

@@ -296,7 +296,8 @@ static void finish_cache(struct merger *merger, const struct json_node *node,
 static void merge_host(struct merger *merger, const struct json_node *node, struct draft *draft) {
     struct reader *reader = merger->reader;
     const char *name = arena_text(reader->arena, node->key, strlen(node->key));
-    if (!format_name.check(name)) {
+    bool named = format_name.check(name);
+    if (!named) {
         report_key(reader->report, node, "not a host name; allowed: %s", format_name.allowed);
         /* What is expanded from it would be refused in many places. */
         name = "name";
@@ -311,7 +312,9 @@ static void merge_host(struct merger *merger, const struct json_node *node, stru
     apply_overrides(merger, draft);
     finish_address(merger, node, draft);
     finish_cache(merger, node, draft);
-    system_finish(reader, node, merger->input->has_flake, draft);
+    if (named) {
+        system_finish(reader, node, merger->input->has_flake, draft);
+    }
     reader->host_name = NULL;
 }
 

@@ -78,7 +78,7 @@ with_dead() {
 }
 
 @test "what is misspelt is exit 2 with the right spelling" {
-    for words in "updat:update" "list --exlude x:--exclude" "update --action swich:switch"; do
+    for words in "updat:update" "help updat:update" "list --exlude x:--exclude" "update --action swich:switch"; do
         # shellcheck disable=SC2086
         run --separate-stderr "$FLEET" ${words%%:*}
         [ "$status" = 2 ] && [ -z "$output" ]

@@ -530,12 +530,23 @@ Test(inventory, tells_all_errors_at_once_in_the_files_order) {
 
 Test(inventory, tells_a_syntax_error_and_duplicate_keys_with_their_place) {
     expect_refused("{\"hosts\": {\n \"a\": {},\n \"ü\": 1 2}}", "f:3:9: ", "\",\" or \"}\"");
-    expect_refused("\xef\xbb\xbf{\"hosts\": {\"a\": {},\n \"a\": {}}}",
+    expect_refused("\xef\xbb\xbf{\"hosts\": {\"a\": {" SYSTEM "},\n \"a\": {}}}",
                    "f:2:2: hosts.a: ", "a second time");
     expect_refused("[]", "f:1:1: ", "an object");
     expect_refused("{}", "f:1:1: ", "\"hosts\" is missing");
     expect_refused("", "f:1:1: ", "the file ends");
     expect_refused("{\"hosts\": {}, \"version\": 2}", "f:1:26: version: ", "1");
+}
+
+Test(inventory, tells_what_else_is_wrong_beside_a_duplicate_key) {
+    char *out = refused_with("{\"hosts\": {\"a\": {" SYSTEM ", \"port\": 22,\n"
+                             "\"port\": 0,\n\"usr\": 1},\n\"b\": 1}}",
+                             NULL, 0);
+    cr_expect_not_null(strstr(out, "f:2:1: hosts.a.port: this key stands here a second"), "%s",
+                       out);
+    cr_expect_not_null(strstr(out, "f:3:1: hosts.a.usr: unknown key"), "%s", out);
+    cr_expect_not_null(strstr(out, "f:4:6: hosts.b: "), "%s", out);
+    free(out);
 }
 
 Test(inventory, refuses_wrong_probes) {
