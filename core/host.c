@@ -385,8 +385,26 @@ void host_renew_lock(struct host *host) {
     target_lock_take(host->link.shell, &lock, on_lease_reply, host);
 }
 
+/* Waits for the coordinator, for as long as that takes, and not for anything on the host. */
+static bool stands_still(const struct host *host) {
+    return host_steps[host->step].timeout_ms == NULL && host->step < STEP_CLOSE;
+}
+
+void host_on_link(struct host *host) {
+    if (stands_still(host)) {
+        host_renew_lock(host);
+    }
+}
+
+/* A step that talks to the host sees to its connection itself. */
 static void on_lease(uv_timer_t *timer) {
-    host_renew_lock(timer->data);
+    struct host *host = timer->data;
+    bool down = host->link.state == LINK_DOWN || host->link.state == LINK_WAITING;
+    if (host->locked && down && stands_still(host)) {
+        link_open(&host->link);
+    } else {
+        host_renew_lock(host);
+    }
 }
 
 /* ---- moving ---- */

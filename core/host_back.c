@@ -410,9 +410,10 @@ static bool unlock_has_link(struct host *host) {
 
 /* Lets go of the lock; one that can't be reached any more lapses by itself. */
 enum step_result step_unlock(struct host *host) {
-    bool keep_root = host->plan.run->action == ACTION_PUSH;
-    if (!host->locked || host->guard_deadline_ms != 0) {
-        return host_go(host, STEP_CLOSE); /* an armed guard keeps its lock until it has decided */
+    /* An armed guard keeps other runs away by itself, and does so until it has decided. */
+    bool keep_root = host->plan.run->action == ACTION_PUSH || host->guard_deadline_ms != 0;
+    if (!host->locked) {
+        return host_go(host, STEP_CLOSE);
     }
     if (!unlock_has_link(host)) {
         bool coming = host->link.state == LINK_OPENING || host->link.state == LINK_WAITING;

@@ -248,6 +248,8 @@ uint64_t host_now(const struct host *host);
 struct target_env host_target_env(const struct host *host);
 /* Now, without waiting for the answer: at each third of the lease, and over a new connection. */
 void host_renew_lock(struct host *host);
+/* Its connection is up, for the first time or again. */
+void host_on_link(struct host *host);
 struct target_lock host_target_lock(const struct host *host);
 void host_set_end(struct host *host, enum host_state end, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -42,6 +42,7 @@ static void on_ready(const char *address, void *arg) {
         if (host->health != NULL) {
             health_set_conn(host->health, link->conn);
         }
+        host_on_link(host);
     }
     host_drive(host);
 }

@@ -476,15 +476,32 @@ Test(host, fails_when_the_program_is_no_executable) {
 
 /* ---- the program leaves ---- */
 
-Test(host, leaves_its_guard_armed_and_its_lock_held_when_released) {
+Test(host, leaves_its_guard_armed_and_lets_its_lock_go_when_released) {
     world.at = STEP_PROBE;
     world.blow = BLOW_RELEASE;
     world_run(&world);
     cr_expect_eq(world.ends, 0);
     cr_expect(!asked_for("abort"));
-    cr_expect(!asked_for("lock_release"));
+    cr_expect(!asked_for("unstage"), "a resumed run copies nothing anew");
+    cr_expect(asked_for("lock_release"), "the guard keeps others away");
     cr_expect_str_eq(machine->running, OLD, "the guard went back alone");
     cr_expect_str_eq(machine->profile, OLD);
+}
+
+static enum fault count_renewals(struct world *self, const char *name) {
+    bool waits = self->host != NULL && self->host->step == STEP_AWAIT_ACTIVATE;
+    self->scripts += waits && strcmp(name, "lock_take") == 0;
+    return FAULT_NONE;
+}
+
+Test(host, keeps_its_lock_over_a_broken_connection_while_it_waits) {
+    world.at = STEP_AWAIT_ACTIVATE;
+    world.blow = BLOW_CUT;
+    world.answer_ms = 300 * 1000; /* the lease is two minutes */
+    world.on_script = count_renewals;
+    world_run(&world);
+    expect_end(HOST_HEALTHY, "");
+    cr_expect_geq(world.scripts, 6, "renewed %u times in five minutes", world.scripts);
 }
 
 Test(host, is_probed_again_when_asked) {
