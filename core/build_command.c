@@ -356,9 +356,12 @@ char *build_realise_script(const struct inv_system *system, const char *path, co
                           "mkdir -p $roots 2>/dev/null\n"
                           "[ -w $roots ] || roots=${HOME:-/tmp}/.local/state/fleet/roots\n"
                           "mkdir -p \"$roots\" || exit 1\n"
-                          "set --\n"
-                          "nix-store --log-format internal-json --version >/dev/null 2>&1 && "
-                          "set -- --log-format internal-json\n"
+                          /* Known since 2.4. Asking by trying doesn't work: beside --version
+                           * 2.3 takes any flag. */
+                          "case $(nix-store --version) in\n"
+                          "*' 2.'[0-3] | *' 2.'[0-3].* | *' 1.'*) set -- ;;\n"
+                          "*) set -- --log-format internal-json ;;\n"
+                          "esac\n"
                           "nix-store \"$@\" --realise ");
     text_shell_quote(&script, path);
     for (size_t i = 0; i < system->nix_options.count; i++) {

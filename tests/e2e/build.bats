@@ -146,6 +146,71 @@ calls() { grep -c -- "$1" "$T/calls" || true; } # PATTERN
     [ "$(calls '^nix .*eval')" = 1 ]
 }
 
+@test "a Nix that knows no --log-format builds as well, here and on a build host" {
+    local version=v$((400000 + BASHPID))
+    mkdir -p "$T/old"
+    cat >"$T/old/nix-store" <<'SCRIPT'
+#!/bin/sh
+case " $* " in
+*' --version '*) echo 'nix-store (Nix) 2.3.7' ;;
+*' --log-format '*)
+    echo "error: unknown flag '--log-format'" >&2
+    exit 1
+    ;;
+*) exec /usr/bin/nix-store "$@" ;;
+esac
+SCRIPT
+    chmod +x "$T/old/nix-store"
+    ln -sf /usr/bin/nix-instantiate "$T/old/"
+    on h3 'mkdir -p /usr/local/bin && cat >/usr/local/bin/nix-store && chmod +x /usr/local/bin/nix-store' \
+        <"$T/old/nix-store"
+    inventory h1 h2 h3 "hosts.*.system.args.version=\"$version\"" \
+        "hosts.h1.nix_bin=\"$T/old\"" 'hosts.h2.build={"on": "h3"}' 'hosts.h3.build={"on": "target"}'
+    fleet build --json
+    on h3 'rm /usr/local/bin/nix-store'
+    assert_exit 0
+    grep -q '"host":"h2".*"line":"building ' "$events"
+}
+
+# The real ones: downloads Debian's Nix 2.3, 2.26 and the newest (tests/support/other_nix).
+@test "each Nix from 2.3 on evaluates, builds, takes a rollout and collects its garbage" {
+    [ -n "${FLEET_TEST_OTHER_NIX:-}" ] || skip "downloads; FLEET_TEST_OTHER_NIX=1 runs it"
+    local version=v$((500000 + BASHPID)) suite program i=0 target
+    for suite in bullseye trixie sid; do
+        i=$((i + 1))
+        "$support/other_nix" "$suite" "$T/$suite"
+        "$testbed" down "$i"
+        cp -a "$T/$suite" "$FLEET_TESTBED/hosts/$i/upper/other-nix"
+        "$testbed" start "$i"
+        for program in "$T/$suite"/bin/*; do
+            on "h$i" "ln -sf /other-nix/bin/${program##*/} /usr/bin/${program##*/}"
+        done
+        on "h$i" 'nix-store --version'
+    done
+    for suite in bullseye trixie sid; do
+        inventory h1 h2 h3 "defaults.nix_bin=\"$T/$suite/bin\"" \
+            "hosts.*.system.args.version=\"$version-$suite\""
+        update --now
+        assert_exit 0
+        for target in h1 h2 h3; do assert_serves "$target" "$version-$suite"; done
+    done
+    inventory h1 h2 h3 "hosts.*.system.args.version=\"$version\"" 'hosts.h1.build={"on": "h3"}' \
+        'hosts.h2.build={"on": "h1"}' 'hosts.h3.build={"on": "target"}'
+    update --now
+    assert_exit 0
+    inventory h1 h2 h3 "hosts.*.system.args.version=\"$version-bad\"" \
+        'hosts.*.system.args.variant="unit-fails"'
+    update --now --policy max_failed=3
+    assert_exit 3
+    fleet rollback --yes
+    assert_exit 0
+    fleet gc --keep 1 --yes
+    assert_exit 0
+    [ "$(grep -c ': freed [0-9]' "$events")" = 3 ]
+    fleet status
+    assert_exit 0
+}
+
 # Whose Nix has built each host's system: "h1:h1 h2:h2 ...".
 builders() {
     local host
