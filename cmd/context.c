@@ -179,14 +179,6 @@ int context_honours(const struct context *context) {
     for (size_t i = 0; i < context->host_count; i++) {
         const struct inv_host *host = context->hosts[i];
         const char *file = context->inventory->path;
-        if (host->copy.compress == INV_COMPRESS_ZSTD) {
-            fprintf(
-                stderr,
-                "%s: hosts.%s.copy.compress: this version doesn't compress yet; allowed: \"auto\", "
-                "\"none\"\n",
-                file, host->name);
-            refused++;
-        }
         if (host->copy.cache_push != NULL) {
             fprintf(
                 stderr,

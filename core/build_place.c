@@ -271,6 +271,7 @@ static void on_local_ready(const char *address, void *arg) {
     struct build *build = arg;
     (void)address;
     build->copier = copier_new(build->loop, build->local, SERVE_LOCAL, LOCAL_NAME);
+    copier_read_files(build->copier, "");
     for_each_waiting(build, NULL, proceed);
 }
 

@@ -404,6 +404,11 @@ static const struct copy_handlers copy_handlers = {.on_progress = on_copy_progre
                                                    .on_log = on_copy_log};
 
 static enum step_result begin_copy(struct host *host, struct copier *copier) {
+    static const enum copy_compress compress[] = {
+        [INV_COMPRESS_NONE] = COPY_COMPRESS_NONE,
+        [INV_COMPRESS_AUTO] = COPY_COMPRESS_AUTO,
+        [INV_COMPRESS_ZSTD] = COPY_COMPRESS_ZSTD,
+    };
     host->op_started = true;
     host->op_done = false;
     enum inv_substitute substitute = host->plan.inv->copy.substitute;
@@ -412,6 +417,7 @@ static enum step_result begin_copy(struct host *host, struct copier *copier) {
     struct copy_options options = {.command = command,
                                    .elevation = host->plan.elevation,
                                    .substitute = substitute != INV_SUBSTITUTE_NO,
+                                   .compress = compress[host->plan.inv->copy.compress],
                                    .max_rate = host->plan.inv->copy.max_rate};
     if (host->connects > 1) {
         host_renew_lock(host); /* this ends the lost connection there, whose import holds locks */

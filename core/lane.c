@@ -216,6 +216,9 @@ static void on_source_ready(const char *address, void *arg) {
     source->copier = copier_new(&source->lane->loop, source->conn,
                                 local ? "nix-store --serve" : source->what.remote_command,
                                 local ? "the local store" : source->what.remote->name);
+    if (local) {
+        copier_read_files(source->copier, "");
+    }
     source->state = SOURCE_READY;
     source->lane->poke_all = true;
     wake(source->lane);

@@ -60,9 +60,10 @@ struct stream_handlers {
 
 #define STREAM_LOW_WATER (256u * 1024u)
 
-/* Immutable bytes shared by several streams of one loop (the copy's fan-out). Not thread-safe. */
+/* Immutable bytes shared by several streams (the copy's fan-out), on any thread: references are
+ * counted atomically, and nobody writes into a chunk that others can see. */
 struct chunk {
-    uint32_t refs;
+    _Atomic uint32_t refs;
     uint32_t len;
     uint8_t data[];
 };

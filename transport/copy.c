@@ -60,6 +60,7 @@ static void on_timer_closed(uv_handle_t *handle) {
         wait_free(wait);
     }
     path_registry_free(copier->registry);
+    free(copier->root);
     free(copier);
 }
 
@@ -89,6 +90,11 @@ static void ask_closure(struct copier *copier, const char *top) {
         }
     }
     copier_wake(copier);
+}
+
+void copier_read_files(struct copier *copier, const char *root) {
+    free(copier->root);
+    copier->root = xstrdup(root);
 }
 
 void copier_closure(struct copier *copier, const char *top, copier_closure_done done, void *arg) {
@@ -130,6 +136,7 @@ void copy_close(struct copy_job *job) {
         copy_pass_leave(&job->copier->passes[job->lane], job);
     }
     job->closed = true;
+    copy_pipe_close(job);
     if (job->stream != NULL) {
         stream_close(job->stream);
         job->stream = NULL;
@@ -213,7 +220,8 @@ static void arm(struct copier *copier) {
     }
     bool open = false;
     for (unsigned lane = 0; lane < COPY_LANES; lane++) {
-        open = open || copy_source_is_running(copier->passes[lane].source);
+        open = open || copy_source_is_running(copier->passes[lane].source) ||
+               copier->passes[lane].port != NULL;
     }
     if (uv_is_active((uv_handle_t *)&copier->timer)) {
         return; /* woken meanwhile */

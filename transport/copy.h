@@ -7,9 +7,9 @@
  * it, through a bounded queue a host. A host that falls behind leaves the pass and is served in a
  * later one. Pipelined: two round trips for any number of paths (NIX-PROTOCOL 10, 12).
  *
- * One reader a lane, not one for the whole program: nothing is shared between threads. A path is
- * then read and hashed at most once a lane, whatever the number of its hosts (docs/decisions.md has
- * the price).
+ * Archives of this machine's own store are read, hashed and compressed once for the whole program
+ * (nar_feed.h); those of a build host once a lane. Compressed bytes go through a second channel,
+ * `zstd -dc | nix-store --serve --write`, while the first keeps the locks and answers questions.
  */
 #ifndef FLEET_TRANSPORT_COPY_H
 #define FLEET_TRANSPORT_COPY_H
@@ -28,6 +28,10 @@ struct copy_job;
  * 30 s without one. `name` is for messages ("the local store", "build host b1"). */
 struct copier *copier_new(uv_loop_t *loop, struct conn *source, const char *command,
                           const char *name);
+/* The source is a store of this machine: archives are read from the files under `root`/nix/store,
+ * once for all copiers that say so (nar_feed.h), and not through the serve process. Where a file
+ * can't be opened the copier goes back to that process. */
+void copier_read_files(struct copier *copier, const char *root);
 /* All jobs must have been closed. */
 void copier_free(struct copier *copier);
 
@@ -37,10 +41,17 @@ typedef void (*copier_closure_done)(int err, const struct closure *closure,
  * copier_free. `done` fires later, exactly once, unless copier_free comes first. */
 void copier_closure(struct copier *copier, const char *top, copier_closure_done done, void *arg);
 
+enum copy_compress {
+    COPY_COMPRESS_NONE,
+    COPY_COMPRESS_AUTO, /* where the target has zstd and there is enough to send */
+    COPY_COMPRESS_ZSTD, /* always; a target without zstd fails, reason "no-zstd" */
+};
+
 struct copy_options {
     const char *command; /* on the target: "nix-store --serve --write", plain words */
     struct elevation elevation;
-    bool substitute;           /* let the target fetch from its substituters first */
+    bool substitute; /* let the target fetch from its substituters first */
+    enum copy_compress compress;
     uint64_t max_rate;         /* bytes a second, 0: none */
     uint64_t stall_timeout_ms; /* no byte and no ack for so long is FLEET_ERR_TIMEOUT; 0: 60 s. The
                                   target's "waiting for the big garbage collector lock" suspends it. */

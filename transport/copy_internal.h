@@ -13,7 +13,9 @@
 #include "transport/copy.h"
 #include "transport/copy_source.h"
 #include "transport/copy_words.h"
+#include "transport/nar_feed.h"
 #include "transport/serve.h"
+#include "transport/zstd_frame.h"
 
 /* A host's queue: reading stops when the slowest has HIGH, and goes on when all are below LOW. */
 #define COPY_QUEUE_HIGH (4u * 1024u * 1024u)
@@ -23,10 +25,12 @@
 /* A host that has held up others for so long leaves the pass. */
 #define COPY_SLOW_MS 2000u
 
-/* Those that fell behind are read to by a process of their own, so that they hold up nobody. */
+/* Passes that run side by side. Who comes while one runs takes the next, as far as blocks are
+ * shared with the others anyway (nar_feed.h); with a serve process to read from there is only the
+ * first. Those that fell behind are read to on their own, so that they hold up nobody. */
 enum copy_lane {
     COPY_LANE_MAIN,
-    COPY_LANE_SLOW,
+    COPY_LANE_SLOW = 3,
     COPY_LANES
 };
 
@@ -34,8 +38,10 @@ enum copy_state {
     COPY_CLOSURE,      /* the closure isn't known yet */
     COPY_ASKING,       /* handshake and first query under way */
     COPY_SUBSTITUTING, /* the target fetches by itself */
+    COPY_OPENING,      /* the channel for compressed bytes is being opened */
     COPY_WAITING,      /* knows what it lacks, waits for a pass */
     COPY_SENDING,      /* member of a pass */
+    COPY_LANDING,      /* all sent compressed, acknowledgements under way */
     COPY_VERIFYING,    /* all sent, last query under way */
     COPY_DONE,         /* channel open, locks held */
     COPY_FAILED,
@@ -73,6 +79,16 @@ struct copy_job {
     uint64_t list_left;
     bool substituted;
 
+    /* The second channel, `zstd -dc | nix-store --serve --write`: where `packed`, paths go there and
+     * are acknowledged there; `stream` keeps the locks and answers the questions. */
+    struct stream *pipe;
+    struct serve_reader pipe_reader;
+    bool pipe_refused; /* no zstd there: not asked again */
+    bool pipe_open;    /* zstd is there */
+    bool pipe_greeted; /* its nix-store has said hello */
+    bool pipe_eof;     /* all was sent: end of file follows what is held */
+    bool packed;
+
     const struct closure *closure;
     uint8_t *missing;    /* bits by registry index: not valid there and not wholly pushed */
     uint32_t index_room; /* indices that `missing` has room for */
@@ -94,11 +110,22 @@ struct copy_job {
     uint64_t slow_ms; /* how long it has held up others */
 };
 
+/* What is gathered of small pieces, in one form, before it becomes a shared chunk. */
+struct copy_gather {
+    struct chunk *chunk; /* being filled, or NULL */
+    size_t len;
+};
+
+/* Archives come from `port` where the source is this machine's own store, else from `source`. */
 struct copy_pass {
     struct copier *copier;
     struct copy_source *source;
+    struct nar_port *port;      /* NULL while none was needed */
+    uint64_t port_ms;           /* last asked or answered */
+    struct zstd_packer *packer; /* for what comes from `source`; NULL while none was needed */
     enum copy_lane lane;
     bool active;
+    bool direct; /* this pass reads through the port */
     struct copy_job **members;
     size_t member_count;
     uint32_t *order; /* indices to read, ascending: references first */
@@ -109,8 +136,7 @@ struct copy_pass {
     struct copy_job **receivers;
     struct copy_job **next_receivers;
     size_t receiver_count;
-    struct chunk *open; /* being filled */
-    size_t open_len;
+    struct copy_gather raw, packed;
     bool paused;
 };
 
@@ -127,6 +153,7 @@ struct copier {
     uv_loop_t *loop;
     uv_timer_t timer;
     struct path_registry *registry;
+    char *root; /* before the paths of a source on this machine; NULL: archives come by serve */
     struct copy_pass passes[COPY_LANES];
     struct copy_job *first_job, *last_job;
     struct closure_wait *waits;
@@ -139,6 +166,14 @@ struct copier {
 void copier_wake(struct copier *copier);
 
 /* copy_job.c */
+void copy_job_set_state(struct copy_job *job, enum copy_state state);
+/* The last query, whose answer ends the job. */
+void copy_job_verify(struct copy_job *job);
+/* Takes acknowledgements of pushed paths from `reader`: 1 when it may have more, as serve_take_*. */
+int copy_job_take_ack(struct copy_job *job, struct serve_reader *reader, struct error *error);
+void copy_job_on_line(const char *line, size_t len, void *arg);
+/* The channel ended by itself: the job fails, with the words of the far side. */
+void copy_job_ended(struct copy_job *job, const struct stream_end *end);
 bool copy_job_lacks(const struct copy_job *job, uint32_t index);
 void copy_job_begin(struct copy_job *job, const struct closure *closure);
 void copy_job_fail(struct copy_job *job, const struct error *error);
@@ -155,6 +190,24 @@ size_t copy_job_backlog(const struct copy_job *job);
 void copy_job_tick(struct copy_job *job, uint64_t now_ms, uint64_t elapsed_ms);
 void copy_job_update_progress(struct copy_job *job);
 void copy_job_free(struct copy_job *job);
+
+/* copy_pipe.c: the channel for compressed bytes. */
+/* True where one should be opened first; it then is being opened. */
+bool copy_pipe_begin(struct copy_job *job);
+/* All is pushed. */
+void copy_pipe_finish(struct copy_job *job);
+/* What is held back has gone out: the end of file may follow. */
+void copy_pipe_drained(struct copy_job *job);
+void copy_pipe_close(struct copy_job *job);
+
+/* copy_gather.c: everything here ends in copy_job_push for the receivers of the path at hand. */
+/* Raw bytes of a serve process. */
+void copy_pass_gather(struct copy_pass *pass, const void *data, size_t len);
+/* A block of the feed; its references are taken over. */
+void copy_pass_take_block(struct copy_pass *pass, const struct nar_block *block);
+/* Sends what is gathered. */
+void copy_pass_flush(struct copy_pass *pass);
+void copy_pass_drop_gathered(struct copy_pass *pass);
 
 /* copy_pass.c */
 void copy_pass_init(struct copy_pass *pass, struct copier *copier, enum copy_lane lane,

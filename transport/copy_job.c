@@ -2,7 +2,8 @@
  *
  *   CLOSURE → ASKING ─┬─ nothing lacks ───────────────────────→ DONE
  *                     ├→ SUBSTITUTING ─┐
- *                     └────────────────┴→ WAITING → SENDING → VERIFYING → DONE
+ *                     └────────────────┴┬→ WAITING → SENDING ─┬→ VERIFYING → DONE
+ *                                       └→ OPENING ┘          └→ LANDING ┘   (copy_pipe.c)
  *   SENDING → WAITING (slow lane, at a path's end) or → ASKING (new channel, in mid-path)
  *   any → FAILED
  *
@@ -27,7 +28,7 @@ bool copy_job_lacks(const struct copy_job *job, uint32_t index) {
     return index < job->index_room && (job->missing[index / 8] & (1u << (index % 8))) != 0;
 }
 
-static void set_state(struct copy_job *job, enum copy_state state) {
+void copy_job_set_state(struct copy_job *job, enum copy_state state) {
     job->state = state;
     job->since_ms = uv_now(job->copier->loop);
     job->active_ms = job->since_ms;
@@ -40,6 +41,7 @@ static void end_channel(struct copy_job *job) {
         stream_close(job->stream);
         job->stream = NULL;
     }
+    copy_pipe_close(job);
     serve_reader_free(&job->reader);
     copy_words_clear(&job->words);
     for (size_t i = 0; i < job->held.count; i++) {
@@ -65,7 +67,7 @@ void copy_job_fail(struct copy_job *job, const struct error *error) {
     }
     job->error = *error;
     end_channel(job);
-    set_state(job, COPY_FAILED);
+    copy_job_set_state(job, COPY_FAILED);
 }
 
 void copy_job_free(struct copy_job *job) {
@@ -109,7 +111,13 @@ static void put_query(struct copy_job *job, struct buf *out, bool lock, bool onl
 }
 
 size_t copy_job_backlog(const struct copy_job *job) {
-    return job->held.bytes + (job->stream != NULL ? stream_queued(job->stream) : 0);
+    return job->held.bytes + (job->stream != NULL ? stream_queued(job->stream) : 0) +
+           (job->pipe != NULL ? stream_queued(job->pipe) : 0);
+}
+
+/* Where paths go. */
+static struct stream *paths_stream(const struct copy_job *job) {
+    return job->packed ? job->pipe : job->stream;
 }
 
 static void held_add(struct copy_held *held, struct chunk *chunk) {
@@ -139,8 +147,11 @@ static void held_flush(struct copy_job *job, uint64_t elapsed_ms) {
         held->count--;
         held->bytes -= chunk->len;
         held->allowance -= chunk->len;
-        stream_write_chunk(job->stream, chunk);
+        stream_write_chunk(paths_stream(job), chunk);
         chunk_unref(chunk);
+    }
+    if (held->count == 0) {
+        copy_pipe_drained(job);
     }
 }
 
@@ -148,7 +159,7 @@ void copy_job_push(struct copy_job *job, struct chunk *chunk) {
     if (job->options.max_rate > 0) {
         held_add(&job->held, chunk);
     } else {
-        stream_write_chunk(job->stream, chunk);
+        stream_write_chunk(paths_stream(job), chunk);
     }
     job->progress_due = true;
 }
@@ -193,7 +204,7 @@ static void ask(struct copy_job *job) {
     put_query(job, &out, true, false);
     stream_write(job->stream, out.data, out.len);
     buf_free(&out);
-    set_state(job, COPY_ASKING);
+    copy_job_set_state(job, COPY_ASKING);
 }
 
 void copy_job_begin(struct copy_job *job, const struct closure *closure) {
@@ -240,7 +251,7 @@ static void know_missing(struct copy_job *job) {
         put_query(job, &out, true, true);
         stream_write(job->stream, out.data, out.len);
         buf_free(&out);
-        set_state(job, COPY_SUBSTITUTING);
+        copy_job_set_state(job, COPY_SUBSTITUTING);
         return;
     }
     if (!job->totals_known) {
@@ -251,12 +262,15 @@ static void know_missing(struct copy_job *job) {
     job->progress_due = true;
     job->progress_ms = 0;
     copy_job_update_progress(job);
-    set_state(job, job->missing_count > 0 ? COPY_WAITING : COPY_DONE);
+    if (job->missing_count > 0 && copy_pipe_begin(job)) {
+        return;
+    }
+    copy_job_set_state(job, job->missing_count > 0 ? COPY_WAITING : COPY_DONE);
 }
 
 static int verified(struct copy_job *job, struct error *error) {
     if (job->missing_count == 0) {
-        set_state(job, COPY_DONE);
+        copy_job_set_state(job, COPY_DONE);
         return 1;
     }
     for (size_t i = 0; i < job->closure->count; i++) {
@@ -270,10 +284,14 @@ static int verified(struct copy_job *job, struct error *error) {
     return 1;
 }
 
-static int take_ack(struct copy_job *job, struct error *error) {
+int copy_job_take_ack(struct copy_job *job, struct serve_reader *reader, struct error *error) {
     uint64_t ack;
-    if (serve_take_int(&job->reader, &ack) == 0) {
+    if (serve_take_int(reader, &ack) == 0) {
         return 0;
+    }
+    if (job->acked == job->pushed_count) {
+        return error_set(error, FLEET_ERR_PROTOCOL, "copy-failed",
+                         "the target's nix-store acknowledged more paths than were sent");
     }
     if (ack != 1) {
         return error_set(error, FLEET_ERR_PROTOCOL, "copy-failed",
@@ -317,8 +335,8 @@ static int refuse_rest(struct copy_job *job, struct error *error) {
 
 /* Takes one item of the answer that is due; 1 if there may be more. */
 static int take_answer(struct copy_job *job, struct error *error) {
-    if (job->acked < job->pushed_count) {
-        return take_ack(job, error);
+    if (!job->packed && job->acked < job->pushed_count) {
+        return copy_job_take_ack(job, &job->reader, error);
     }
     switch (job->state) {
     case COPY_ASKING:
@@ -327,7 +345,9 @@ static int take_answer(struct copy_job *job, struct error *error) {
         return take_missing(job, error);
     case COPY_VERIFYING:
         return take_verdict(job, error);
+    case COPY_OPENING:
     case COPY_SENDING:
+    case COPY_LANDING:
     case COPY_WAITING:
     case COPY_CLOSURE:
     case COPY_DONE:
@@ -337,7 +357,7 @@ static int take_answer(struct copy_job *job, struct error *error) {
     return refuse_rest(job, error);
 }
 
-static void on_line(const char *line, size_t len, void *arg) {
+void copy_job_on_line(const char *line, size_t len, void *arg) {
     struct copy_job *job = arg;
     if (!job->closed && job->handlers.on_log != NULL) {
         job->handlers.on_log(line, len, job->arg);
@@ -348,7 +368,7 @@ static void on_data(int fd, const char *data, size_t len, void *arg) {
     struct copy_job *job = arg;
     job->active_ms = uv_now(job->copier->loop);
     if (fd == 2) {
-        copy_words_feed(&job->words, data, len, on_line, job);
+        copy_words_feed(&job->words, data, len, copy_job_on_line, job);
         return;
     }
     struct error error = ERROR_INIT;
@@ -378,9 +398,12 @@ static const char *busy_with(const struct copy_job *job) {
 static void on_end(const struct stream_end *end, void *arg) {
     struct copy_job *job = arg;
     job->stream = NULL;
-    if (job->state == COPY_DONE) {
-        return; /* the owner was told, or will be: what was valid stays so until a collection */
+    if (job->state != COPY_DONE) { /* then the owner was told, or will be: what is valid stays so */
+        copy_job_ended(job, end);
     }
+}
+
+void copy_job_ended(struct copy_job *job, const struct stream_end *end) {
     struct error error = end->error;
     if (end->lost && error.code == FLEET_OK) {
         error_set(&error, FLEET_ERR_LOST, "connection-lost",
@@ -409,15 +432,23 @@ void copy_job_path_end(struct copy_job *job) {
 
 void copy_job_pass_over(struct copy_job *job) {
     if (job->missing_count > 0) {
-        set_state(job, COPY_WAITING);
+        copy_job_set_state(job, COPY_WAITING);
         return;
     }
+    if (job->packed) {
+        copy_pipe_finish(job);
+    } else {
+        copy_job_verify(job);
+    }
+}
+
+void copy_job_verify(struct copy_job *job) {
     struct buf out = BUF_INIT;
     copy_job_update_progress(job);
     put_query(job, &out, false, false);
     job_write(job, &out);
     buf_free(&out);
-    set_state(job, COPY_VERIFYING);
+    copy_job_set_state(job, COPY_VERIFYING);
 }
 
 void copy_job_fall_behind(struct copy_job *job) {
@@ -425,7 +456,7 @@ void copy_job_fall_behind(struct copy_job *job) {
     job->lane = COPY_LANE_SLOW;
     job->slow_ms = 0;
     if (job->current == PATH_UNKNOWN) {
-        set_state(job, COPY_WAITING);
+        copy_job_set_state(job, COPY_WAITING);
         return;
     }
     end_channel(job);
@@ -437,7 +468,7 @@ void copy_job_update_progress(struct copy_job *job) {
     if (!job->totals_known || job->state == COPY_ASKING) {
         return; /* the bits say what was asked for, not what is missing */
     }
-    bool all_pushed = job->state == COPY_VERIFYING;
+    bool all_pushed = job->state == COPY_VERIFYING || job->state == COPY_LANDING;
     uint64_t bytes_left = all_pushed ? 0 : job->missing_bytes - job->current_bytes;
     uint64_t paths_left = all_pushed ? 0 : job->missing_count;
     bytes_left += copy_job_backlog(job);
@@ -454,11 +485,14 @@ static bool owes_answer(const struct copy_job *job) {
     switch (job->state) {
     case COPY_ASKING:
     case COPY_SUBSTITUTING:
+    case COPY_OPENING:
+    case COPY_LANDING:
     case COPY_VERIFYING:
         return true;
     case COPY_SENDING:
     case COPY_WAITING:
-        return job->acked < job->pushed_count || copy_job_backlog(job) > 0;
+        /* zstd holds answers back until more comes */
+        return (!job->packed && job->acked < job->pushed_count) || copy_job_backlog(job) > 0;
     case COPY_CLOSURE:
     case COPY_DONE:
     case COPY_FAILED:

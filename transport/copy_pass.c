@@ -1,9 +1,11 @@
 /* A pass: the union of what its members lack, read once and fanned out.
  *
- * The source answers dump requests in order; a few are kept in flight. Bytes are gathered into an
- * open chunk as long as the same members receive them, so many small paths travel in one chunk,
- * which all receivers' queues then share. Reading pauses while the slowest receiver's queue is
- * full; who keeps others waiting for COPY_SLOW_MS leaves (copy_job_fall_behind).
+ * Where the source is this machine's own store its archives come as blocks from the program's one
+ * reader (nar_feed.h), else from a serve process that answers dump requests in order; a few are
+ * kept in flight. Bytes are gathered as long as the same members receive them, so many small paths
+ * travel in one chunk, which all receivers' queues then share (copy_gather.c). Reading pauses while
+ * the slowest receiver's queue is full; who keeps others waiting for COPY_SLOW_MS leaves
+ * (copy_job_fall_behind).
  *
  * Members join only at the start: a path may be sent only where all that it refers to has been.
  */
@@ -16,64 +18,39 @@
 #define IN_FLIGHT_PATHS 64u
 #define IN_FLIGHT_BYTES (8u * 1024u * 1024u)
 #define GATHER_MS       300u /* how long the first waits for others that are still being asked */
+#define TURN_BYTES      (2u * 1024u * 1024u) /* taken from the port in one turn of the loop */
 #define SOURCE_STALL_MS 60000u
 #define SOURCE_IDLE_MS  30000u
 
-static bool any_lacks(const struct copy_pass *pass, uint32_t index) {
+/* In which forms members want the path; 0 when nobody lacks it. */
+static unsigned forms_wanted(const struct copy_pass *pass, uint32_t index) {
+    unsigned forms = 0;
     for (size_t i = 0; i < pass->member_count; i++) {
         if (copy_job_lacks(pass->members[i], index)) {
-            return true;
+            forms |= pass->members[i]->packed ? NAR_PACKED : NAR_RAW;
         }
     }
-    return false;
+    return forms;
+}
+
+static void ask_nar(struct copy_pass *pass, uint32_t index, unsigned forms) {
+    const struct path_info *info = path_registry_info(pass->copier->registry, index);
+    pass->in_flight++;
+    pass->in_flight_bytes += info->nar_size;
+    if (pass->direct) {
+        nar_port_ask(pass->port, index, info, forms);
+    } else {
+        copy_source_ask_nar(pass->source, index);
+    }
 }
 
 static void ask_more(struct copy_pass *pass) {
     while (pass->active && pass->next_ask < pass->order_count &&
            pass->in_flight < IN_FLIGHT_PATHS && pass->in_flight_bytes < IN_FLIGHT_BYTES) {
         uint32_t index = pass->order[pass->next_ask++];
-        if (!any_lacks(pass, index)) {
-            continue;
-        }
-        pass->in_flight++;
-        pass->in_flight_bytes += path_registry_info(pass->copier->registry, index)->nar_size;
-        copy_source_ask_nar(pass->source, index);
-    }
-}
-
-/* Sends what is gathered. A chunk that is mostly empty is made to measure. */
-static void flush(struct copy_pass *pass) {
-    if (pass->open_len == 0) {
-        return;
-    }
-    struct chunk *chunk = pass->open;
-    if (pass->open_len >= COPY_CHUNK_BYTES / 2) {
-        chunk->len = (uint32_t)pass->open_len;
-        pass->open = NULL;
-    } else {
-        chunk = chunk_new(pass->open_len);
-        memcpy(chunk->data, pass->open->data, pass->open_len);
-    }
-    pass->open_len = 0;
-    for (size_t i = 0; i < pass->receiver_count; i++) {
-        copy_job_push(pass->receivers[i], chunk);
-    }
-    chunk_unref(chunk);
-}
-
-static void gather(struct copy_pass *pass, const char *data, size_t len) {
-    while (len > 0) {
-        if (pass->open == NULL) {
-            pass->open = chunk_new(COPY_CHUNK_BYTES);
-        }
-        size_t room = COPY_CHUNK_BYTES - pass->open_len;
-        size_t piece = len < room ? len : room;
-        memcpy(pass->open->data + pass->open_len, data, piece);
-        pass->open_len += piece;
-        data += piece;
-        len -= piece;
-        if (pass->open_len == COPY_CHUNK_BYTES) {
-            flush(pass);
+        unsigned forms = forms_wanted(pass, index);
+        if (forms != 0) {
+            ask_nar(pass, index, forms);
         }
     }
 }
@@ -88,7 +65,7 @@ static void begin_path(struct copy_pass *pass, uint32_t index) {
     }
     if (count != pass->receiver_count ||
         memcmp(pass->receivers, pass->next_receivers, count * sizeof(struct copy_job *)) != 0) {
-        flush(pass);
+        copy_pass_flush(pass);
         struct copy_job **old = pass->receivers;
         pass->receivers = pass->next_receivers;
         pass->next_receivers = old;
@@ -101,10 +78,12 @@ static void begin_path(struct copy_pass *pass, uint32_t index) {
     for (size_t i = 0; i < count; i++) {
         copy_job_path_begin(pass->receivers[i], index);
     }
-    struct buf header = BUF_INIT;
-    serve_put_add(&header, path_registry_info(pass->copier->registry, index));
-    gather(pass, header.data, header.len);
-    buf_free(&header);
+    if (!pass->direct) { /* blocks of the feed bring it */
+        struct buf header = BUF_INIT;
+        serve_put_add(&header, path_registry_info(pass->copier->registry, index));
+        copy_pass_gather(pass, header.data, header.len);
+        buf_free(&header);
+    }
 }
 
 static void path_read(struct copy_pass *pass, uint32_t index) {
@@ -113,23 +92,28 @@ static void path_read(struct copy_pass *pass, uint32_t index) {
     pass->in_flight_bytes -= path_registry_info(pass->copier->registry, index)->nar_size;
 }
 
+/* The receivers' books after a piece of the path at hand. */
+static void count_piece(struct copy_pass *pass, uint64_t nar_bytes, bool last) {
+    for (size_t i = 0; i < pass->receiver_count; i++) {
+        pass->receivers[i]->current_bytes += nar_bytes;
+        if (last) {
+            copy_job_path_end(pass->receivers[i]);
+        }
+    }
+    if (last) {
+        path_read(pass, pass->current);
+    }
+}
+
 static void on_nar(uint32_t index, const char *data, size_t len, bool last, void *arg) {
     struct copy_pass *pass = arg;
     if (pass->current != index) {
         begin_path(pass, index);
     }
     if (pass->receiver_count > 0) {
-        gather(pass, data, len);
+        copy_pass_gather(pass, data, len);
     }
-    for (size_t i = 0; i < pass->receiver_count; i++) {
-        pass->receivers[i]->current_bytes += len;
-        if (last) {
-            copy_job_path_end(pass->receivers[i]);
-        }
-    }
-    if (last) {
-        path_read(pass, index);
-    }
+    count_piece(pass, len, last);
 }
 
 static void on_bad_path(uint32_t index, const struct error *error, void *arg) {
@@ -147,7 +131,8 @@ static void pass_end(struct copy_pass *pass) {
     pass->paused = false;
     pass->current = PATH_UNKNOWN;
     pass->receiver_count = 0;
-    pass->open_len = 0;
+    pass->raw.len = 0;
+    pass->packed.len = 0;
     size_t count = pass->member_count;
     pass->member_count = 0;
     for (size_t i = 0; i < count; i++) {
@@ -161,7 +146,11 @@ static void pass_end(struct copy_pass *pass) {
 
 static void set_paused(struct copy_pass *pass, bool paused) {
     pass->paused = paused;
-    copy_source_pause(pass->source, paused);
+    if (!pass->direct) {
+        copy_source_pause(pass->source, paused);
+    } else if (!paused) {
+        nar_port_poke(pass->port);
+    }
 }
 
 static void check_queues(struct copy_pass *pass) {
@@ -177,7 +166,7 @@ static void check_queues(struct copy_pass *pass) {
 
 static void on_batch(void *arg) {
     struct copy_pass *pass = arg;
-    flush(pass);
+    copy_pass_flush(pass);
     if (!pass->active) {
         return;
     }
@@ -195,14 +184,8 @@ void copy_pass_drained(struct copy_pass *pass) {
     }
 }
 
-static void on_failed(uint32_t index, const struct error *error, void *arg) {
-    struct copy_pass *pass = arg;
-    /* Known to be one path's fault: only who lacks that path fails, the rest is read again. */
-    for (size_t i = pass->member_count; i-- > 0;) {
-        if (index == PATH_UNKNOWN || copy_job_lacks(pass->members[i], index)) {
-            copy_job_fail(pass->members[i], error);
-        }
-    }
+/* What was in flight is lost: what is lacked still is read again. */
+static void read_again(struct copy_pass *pass) {
     pass->current = PATH_UNKNOWN;
     pass->in_flight = 0;
     pass->in_flight_bytes = 0;
@@ -211,6 +194,70 @@ static void on_failed(uint32_t index, const struct error *error, void *arg) {
     if (pass->active && pass->member_count > 0) {
         ask_more(pass);
     }
+}
+
+static void on_failed(uint32_t index, const struct error *error, void *arg) {
+    struct copy_pass *pass = arg;
+    /* Known to be one path's fault: only who lacks that path fails, the rest is read again. */
+    for (size_t i = pass->member_count; i-- > 0;) {
+        if (index == PATH_UNKNOWN || copy_job_lacks(pass->members[i], index)) {
+            copy_job_fail(pass->members[i], error);
+        }
+    }
+    read_again(pass);
+}
+
+/* The files can't be opened here although their store has the path: it must lie elsewhere (another
+ * root, no permission). Whoever serves that store knows; nothing of the path has been sent. */
+static void fall_back(struct copy_pass *pass) {
+    nar_port_cancel(pass->port);
+    copy_pass_flush(pass);
+    pass->direct = false;
+    free(pass->copier->root);
+    pass->copier->root = NULL;
+    read_again(pass);
+}
+
+/* Takes one block; false when there is none. */
+static bool take_block(struct copy_pass *pass, size_t *taken) {
+    uint32_t index;
+    struct nar_block block;
+    bool begun;
+    struct error error = ERROR_INIT;
+    int got = nar_port_next(pass->port, &index, &block, &begun, &error);
+    if (got == 0) {
+        return false;
+    }
+    if (got == FLEET_ERR_SYSTEM && !begun) {
+        fall_back(pass);
+        return false;
+    }
+    if (got < 0) {
+        on_bad_path(index, &error, pass);
+        return true;
+    }
+    if (pass->current != index) {
+        begin_path(pass, index);
+    }
+    *taken += block.nar_bytes;
+    copy_pass_take_block(pass, &block);
+    count_piece(pass, block.nar_bytes, block.last);
+    return true;
+}
+
+static void on_port_ready(void *arg) {
+    struct copy_pass *pass = arg;
+    if (!pass->active || !pass->direct || pass->paused) {
+        return;
+    }
+    size_t taken = 0;
+    pass->port_ms = uv_now(pass->copier->loop);
+    while (taken < TURN_BYTES && take_block(pass, &taken)) {
+    }
+    if (pass->direct && taken >= TURN_BYTES) {
+        nar_port_poke(pass->port);
+    }
+    on_batch(pass);
 }
 
 static void on_closure(const char *top, const struct error *error, void *arg) {
@@ -250,13 +297,20 @@ void copy_pass_init(struct copy_pass *pass, struct copier *copier, enum copy_lan
 void copy_pass_release(struct copy_pass *pass) {
     copy_source_free(pass->source);
     pass->source = NULL;
-    if (pass->open != NULL) {
-        chunk_unref(pass->open);
-    }
+    nar_port_close(pass->port);
+    pass->port = NULL;
+    zstd_packer_free(pass->packer);
+    pass->packer = NULL;
+    copy_pass_drop_gathered(pass);
     free(pass->members);
     free(pass->receivers);
     free(pass->next_receivers);
     free(pass->order);
+}
+
+/* May this pass serve the job? */
+static bool suits(const struct copy_pass *pass, const struct copy_job *job) {
+    return !job->closed && (job->lane == COPY_LANE_SLOW) == (pass->lane == COPY_LANE_SLOW);
 }
 
 /* True when nobody else is about to know what it lacks, or the first has waited long enough. */
@@ -265,14 +319,15 @@ static bool is_time(const struct copy_pass *pass, uint64_t now_ms, size_t *ret_w
     bool patient = true;
     *ret_waiting = 0;
     for (const struct copy_job *job = pass->copier->first_job; job != NULL; job = job->next) {
-        if (job->closed || job->lane != pass->lane) {
+        if (!suits(pass, job)) {
             continue;
         }
         if (job->state == COPY_WAITING) {
             ++*ret_waiting;
             patient = patient && now_ms - job->since_ms < GATHER_MS;
         }
-        others = others || job->state == COPY_ASKING || job->state == COPY_CLOSURE;
+        others = others || job->state == COPY_ASKING || job->state == COPY_CLOSURE ||
+                 job->state == COPY_OPENING;
     }
     return *ret_waiting > 0 && !(others && patient);
 }
@@ -298,14 +353,16 @@ static void collect_order(struct copy_pass *pass) {
 
 void copy_pass_start(struct copy_pass *pass, uint64_t now_ms) {
     size_t waiting;
-    if (pass->active || !is_time(pass, now_ms, &waiting)) {
+    bool extra = pass->lane != COPY_LANE_MAIN && pass->lane != COPY_LANE_SLOW;
+    if (pass->active || (extra && pass->copier->root == NULL) || !is_time(pass, now_ms, &waiting)) {
         return;
     }
     pass->members = xrealloc(pass->members, waiting * sizeof(struct copy_job *));
     pass->receivers = xrealloc(pass->receivers, waiting * sizeof(struct copy_job *));
     pass->next_receivers = xrealloc(pass->next_receivers, waiting * sizeof(struct copy_job *));
     for (struct copy_job *job = pass->copier->first_job; job != NULL; job = job->next) {
-        if (!job->closed && job->lane == pass->lane && job->state == COPY_WAITING) {
+        if (suits(pass, job) && job->state == COPY_WAITING) {
+            job->lane = pass->lane;
             job->state = COPY_SENDING;
             job->since_ms = now_ms;
             job->active_ms = now_ms;
@@ -315,6 +372,11 @@ void copy_pass_start(struct copy_pass *pass, uint64_t now_ms) {
     }
     collect_order(pass);
     pass->active = true;
+    pass->direct = pass->copier->root != NULL;
+    if (pass->direct && pass->port == NULL) {
+        pass->port = nar_port_new(pass->copier->loop, pass->copier->root, on_port_ready, pass);
+    }
+    pass->port_ms = now_ms;
     pass->paused = false;
     pass->next_ask = 0;
     pass->in_flight = 0;
@@ -366,7 +428,9 @@ void copy_pass_tick(struct copy_pass *pass, uint64_t now_ms, uint64_t elapsed_ms
     }
     if (pass->active && pass->member_count == 0) {
         /* Nobody wants the rest. What is in flight would only be in the next pass's way. */
-        if (pass->in_flight > 0) {
+        if (pass->in_flight > 0 && pass->direct) {
+            nar_port_cancel(pass->port);
+        } else if (pass->in_flight > 0) {
             copy_source_restart(pass->source);
         }
         pass_end(pass);
@@ -376,5 +440,9 @@ void copy_pass_tick(struct copy_pass *pass, uint64_t now_ms, uint64_t elapsed_ms
     }
     if (!pass->active && now_ms - copy_source_active_ms(pass->source) > SOURCE_IDLE_MS) {
         copy_source_rest(pass->source);
+    }
+    if (!pass->active && now_ms - pass->port_ms > SOURCE_IDLE_MS) {
+        nar_port_close(pass->port);
+        pass->port = NULL;
     }
 }

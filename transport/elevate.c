@@ -339,17 +339,22 @@ static void random_token(char ret_hex[TOKEN_HEX_SIZE]) {
     }
 }
 
-/* The line for the login shell; `dollar` is how the two levels spell "$". */
+/* The line for the login shell; `dollar` is how the two levels spell "$", `filter` may be NULL. */
 static void add_inner_script(struct buf *out, const char *dollar, const char *first,
-                             const char *second, const char *command) {
+                             const char *second, const char *filter, const char *command) {
     buf_printf(out, "PATH=%s{PATH:-/usr/bin:/bin}" PATH_WIDENED ":%sHOME/.nix-profile/bin; ",
                dollar, dollar);
     buf_printf(out, "export PATH; printf fleet-%%s-%%s %s %s; printf fleet-%%s-%%s %s %s >&2; ",
                first, second, first, second);
-    buf_printf(out, "exec %s", command);
+    if (filter == NULL) {
+        buf_printf(out, "exec %s", command);
+        return;
+    }
+    buf_printf(out, "command -v %.*s >/dev/null || exit 127; printf %c; %s | %s",
+               (int)strcspn(filter, " "), filter, ELEVATE_PIPE_READY, filter, command);
 }
 
-static char *command_line(struct elevated *self, const char *command) {
+static char *command_line(struct elevated *self, const char *filter, const char *command) {
     char first[TOKEN_HEX_SIZE];
     char second[TOKEN_HEX_SIZE];
     char asking[TOKEN_HEX_SIZE];
@@ -362,7 +367,7 @@ static char *command_line(struct elevated *self, const char *command) {
     struct buf line = BUF_INIT;
     buf_add_text(&line, "/bin/sh -c '");
     if (self->how == ELEVATE_NONE) {
-        add_inner_script(&line, "$", first, second, command);
+        add_inner_script(&line, "$", first, second, filter, command);
     } else {
         buf_add_text(&line, "PATH=${PATH:-/usr/bin:/bin}" PATH_WIDENED "; export PATH; ");
         if (self->how == ELEVATE_SUDO) {
@@ -371,15 +376,15 @@ static char *command_line(struct elevated *self, const char *command) {
             /* sudo prints "%%" as "%": the prompt differs from its spelling here. */
             buf_printf(&line, "exec sudo -H -S -p fleet-%s%%%%ask /bin/sh -c \"", asking);
         }
-        add_inner_script(&line, "\\$", first, second, command);
+        add_inner_script(&line, "\\$", first, second, filter, command);
         buf_add_char(&line, '"');
     }
     buf_add_char(&line, '\'');
     return buf_take(&line);
 }
 
-struct stream *elevate_exec(uv_loop_t *loop, struct conn *conn, const struct elevation *how,
-                            const char *command, uint64_t timeout_ms,
+struct stream *elevate_pipe(uv_loop_t *loop, struct conn *conn, const struct elevation *how,
+                            const char *filter, const char *command, uint64_t timeout_ms,
                             const struct stream_handlers *handlers, void *arg) {
     struct elevated *self = xcalloc(1, sizeof(*self));
     self->stream.ops = &elevated_ops;
@@ -389,15 +394,21 @@ struct stream *elevate_exec(uv_loop_t *loop, struct conn *conn, const struct ele
     self->password = how->password != NULL ? how->password : "";
     self->timeout_ms = timeout_ms;
     uv_timer_init(loop, &self->timer);
-    if (!command_is_plain(command)) {
+    if (!command_is_plain(command) || (filter != NULL && !command_is_plain(filter))) {
         error_set(&self->error, FLEET_ERR_USAGE, "no-shell",
                   "the command holds characters that login shells read differently; use only "
                   "letters, digits, spaces and ._/:=+,@%%?-");
         uv_timer_start(&self->timer, on_timer, 0, 0);
         return &self->stream;
     }
-    AUTO_FREE char *line = command_line(self, command);
+    AUTO_FREE char *line = command_line(self, filter, command);
     uv_timer_start(&self->timer, on_timer, timeout_ms, 0);
     self->inner = conn_exec(conn, line, &inner_handlers, self);
     return &self->stream;
+}
+
+struct stream *elevate_exec(uv_loop_t *loop, struct conn *conn, const struct elevation *how,
+                            const char *command, uint64_t timeout_ms,
+                            const struct stream_handlers *handlers, void *arg) {
+    return elevate_pipe(loop, conn, how, NULL, command, timeout_ms, handlers, arg);
 }

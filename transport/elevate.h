@@ -33,6 +33,13 @@ struct stream *elevate_exec(uv_loop_t *loop, struct conn *conn, const struct ele
                             const char *command, uint64_t timeout_ms,
                             const struct stream_handlers *handlers, void *arg);
 
+/* The same for `FILTER | COMMAND`, `filter` being plain words too. Where the filter's program is not
+ * there the stream ends with status 127; else one byte comes first, ELEVATE_PIPE_READY. */
+#define ELEVATE_PIPE_READY 'z'
+struct stream *elevate_pipe(uv_loop_t *loop, struct conn *conn, const struct elevation *how,
+                            const char *filter, const char *command, uint64_t timeout_ms,
+                            const struct stream_handlers *handlers, void *arg);
+
 /* True once the command of a stream from elevate_exec has announced itself. */
 bool elevate_is_ready(const struct stream *stream);
 

@@ -1,154 +1,15 @@
-/* The copier between two real Nix stores, over pipes. Needs root: a scratch store is registered
- * with its folder mounted at /nix (tests/support/make_store.sh). */
+/* The copier between two real Nix stores, over pipes. */
 #include <criterion/criterion.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "core/base/buf.h"
 #include "core/base/xalloc.h"
-#include "tests/support/pipe_conn.h"
-#include "transport/copy.h"
+#include "tests/unit/copy_fixture.h"
 #include "transport/local.h"
 
-#define TOP     "/nix/store/00000000000000000000000000000000-top"
-#define MIXED   "/nix/store/00000000000000000000000000000001-mixed-1.0"
-#define TARGETS 4u
-
-struct target {
-    struct pipe_conn conn;
-    struct copy_job *job;
-    char *command;
-    struct copy_progress first, last;
-    struct buf log;
-    int done, failed, progressed;
-    struct error error;
-};
-
-static uv_loop_t loop;
-static struct pipe_conn source_conn;
-static struct copier *copier;
-static struct target targets[TARGETS];
-static char folder[] = "/tmp/fleet-copy-XXXXXX";
-static struct copy_options options;
-
-__attribute__((format(printf, 1, 2))) static int run(const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    AUTO_FREE char *command = xvasprintf(format, args);
-    va_end(args);
-    return system(command);
-}
-
-/* A source store; targets are empty stores beside it. */
-static void make_store(unsigned small, unsigned big_mb) {
-    cr_assert_eq(run("tests/support/make_store.sh %s/src %u %u", folder, small, big_mb), 0);
-}
-
-static void open_copier(void) {
-    AUTO_FREE char *command = xasprintf("nix-store --serve --store local?root=%s/src", folder);
-    copier = copier_new(&loop, &source_conn.conn, command, "the test's store");
-}
-
-static void setup(void) {
-    signal(SIGPIPE, SIG_IGN);
-    if (geteuid() != 0) {
-        cr_skip_test("needs root to mount a scratch store");
-    }
-    cr_assert_eq(uv_loop_init(&loop), 0);
-    cr_assert_not_null(mkdtemp(folder));
-    options = (struct copy_options){.stall_timeout_ms = 20000};
-    pipe_conn_init(&source_conn, &loop, "/bin/sh");
-    for (size_t i = 0; i < TARGETS; i++) {
-        targets[i] = (struct target){0};
-        pipe_conn_init(&targets[i].conn, &loop, "/bin/sh");
-        targets[i].command =
-            xasprintf("nix-store --serve --write --store local?root=%s/dst%zu", folder, i);
-    }
-    open_copier();
-}
-
-static void teardown(void) {
-    for (size_t i = 0; i < TARGETS; i++) {
-        if (targets[i].job != NULL) {
-            copy_close(targets[i].job);
-        }
-        free(targets[i].command);
-        buf_free(&targets[i].log);
-    }
-    copier_free(copier);
-    uv_run(&loop, UV_RUN_DEFAULT);
-    cr_assert_eq(uv_loop_close(&loop), 0);
-    run("umount %s/small 2>/dev/null; rm -rf %s", folder, folder);
-}
-
 TestSuite(copy, .init = setup, .fini = teardown, .timeout = 100);
-
-static void on_progress(const struct copy_progress *progress, void *arg) {
-    struct target *target = arg;
-    if (target->progressed++ == 0) {
-        target->first = *progress;
-    }
-    cr_expect_geq(progress->bytes_done, target->last.bytes_done);
-    cr_expect_geq(progress->paths_done, target->last.paths_done);
-    cr_expect_leq(progress->bytes_done, progress->bytes_total);
-    target->last = *progress;
-}
-
-static void on_done(const struct copy_progress *progress, void *arg) {
-    struct target *target = arg;
-    target->done++;
-    target->last = *progress;
-}
-
-static void on_failed(const struct error *error, void *arg) {
-    struct target *target = arg;
-    target->failed++;
-    target->error = *error;
-}
-
-static void on_log(const char *line, size_t len, void *arg) {
-    struct target *target = arg;
-    buf_add(&target->log, line, len);
-    buf_add_char(&target->log, '\n');
-}
-
-static const struct copy_handlers handlers = {
-    .on_progress = on_progress, .on_done = on_done, .on_failed = on_failed, .on_log = on_log};
-
-static void start(size_t i) {
-    struct target *target = &targets[i];
-    target->done = target->failed = target->progressed = 0;
-    target->last = (struct copy_progress){0};
-    options.command = target->command;
-    target->job = copy_start(copier, &target->conn.conn, TOP, &options, &handlers, target);
-    cr_assert_eq(target->done + target->failed, 0);
-}
-
-static void await(size_t i) {
-    while (targets[i].done + targets[i].failed == 0) {
-        uv_run(&loop, UV_RUN_ONCE);
-    }
-}
-
-static void stop(size_t i) {
-    copy_close(targets[i].job);
-    targets[i].job = NULL;
-}
-
-static void expect_good(size_t i) {
-    cr_assert_eq(targets[i].done, 1, "target %zu: %s", i, targets[i].error.message);
-    cr_expect_eq(targets[i].failed, 0);
-    cr_expect_eq(run("nix-store --store 'local?root=%s/dst%zu' --verify --check-contents 2>&1 | "
-                     "grep -q 'error\\|modified'",
-                     folder, i) != 0,
-                 1, "target %zu does not verify", i);
-    cr_expect_eq(run("diff -r --no-dereference %s/src/nix/store %s/dst%zu/nix/store -x .links",
-                     folder, folder, i),
-                 0);
-}
 
 Test(copy, brings_a_closure_to_an_empty_store) {
     make_store(60, 3);
@@ -184,12 +45,6 @@ Test(copy, serves_many_and_reads_once) {
         expect_good(i);
     }
     cr_expect_eq(source_conn.exec_count, 1u);
-}
-
-static void wait_for_paths(size_t i, uint64_t paths) {
-    while (targets[i].last.paths_done < paths && targets[i].done + targets[i].failed == 0) {
-        uv_run(&loop, UV_RUN_ONCE);
-    }
 }
 
 /* Nothing waits for an acknowledgement: all goes out while none is heard, and then one flight of

@@ -2,10 +2,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/base/buf.h"
 #include "core/base/xalloc.h"
 #include "transport/nar.h"
+#include "transport/nar_dump.h"
 
 #define CORPUS "tests/fuzz/corpus/nar/"
 /* From sha256sum. */
@@ -112,4 +114,75 @@ Test(nar, refuses_what_nix_would_not_write) {
     expect_refused("padding", "padding");
     expect_refused("endless", "too long");
     expect_refused("long-token", "too long");
+}
+
+/* All of a dump, read in pieces of `piece`. */
+static struct buf dump_in_pieces(const char *path, size_t piece) {
+    struct nar_dump *dump = nar_dump_new(path);
+    struct buf bytes = BUF_INIT;
+    bool end = false;
+    while (!end) {
+        AUTO_FREE char *part = xmalloc(piece); /* so that AddressSanitizer sees its end */
+        size_t len = 0;
+        struct error error = ERROR_INIT;
+        cr_assert_eq(nar_dump_read(dump, part, piece, &len, &end, &error), 0, "%s", error.message);
+        buf_add(&bytes, part, len);
+    }
+    nar_dump_free(dump);
+    return bytes;
+}
+
+Test(nar, dumps_a_tree_as_nix_does) {
+    char folder[] = "/tmp/fleet-nar-XXXXXX";
+    cr_assert_not_null(mkdtemp(folder));
+    AUTO_FREE char *make = xasprintf(
+        "cd %s && mkdir -p t/b/empty t/a.d t/a && printf hello >t/a/one && printf 12345678 "
+        ">t/eight "
+        "&& : >t/none && head -c 70000 /dev/zero >t/big && printf x >t/a-b && chmod 555 t/big && "
+        "ln -s ../nowhere t/a/link && ln -s x t/b/y && touch 't/b/with space' t/B && "
+        "ln -s t link && nix-store --dump t >t.nar && nix-store --dump t/big >big.nar && "
+        "nix-store --dump link >link.nar",
+        folder);
+    cr_assert_eq(system(make), 0);
+    static const char *const names[][2] = {
+        {"t", "t.nar"}, {"t/big", "big.nar"}, {"link", "link.nar"}};
+    static const size_t pieces[] = {1, 7, 8, 4096, 100000, 1000000};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        AUTO_FREE char *path = xasprintf("%s/%s", folder, names[i][0]);
+        AUTO_FREE char *file = xasprintf("%s/%s", folder, names[i][1]);
+        for (size_t p = 0; p < ARRAY_LEN(pieces); p++) {
+            struct buf ours = dump_in_pieces(path, pieces[p]);
+            FILE *nix = fopen(file, "rb");
+            AUTO_FREE char *theirs = xmalloc(ours.len + 1);
+            cr_expect_eq(fread(theirs, 1, ours.len + 1, nix), ours.len, "%s", names[i][0]);
+            cr_expect_eq(memcmp(theirs, ours.data, ours.len), 0, "%s", names[i][0]);
+            fclose(nix);
+            buf_free(&ours);
+        }
+    }
+    AUTO_FREE char *clean = xasprintf("chmod -R u+w %s; rm -rf %s", folder, folder);
+    cr_expect_eq(system(clean), 0);
+}
+
+Test(nar, does_not_dump_what_an_archive_cannot_hold) {
+    char folder[] = "/tmp/fleet-nar-XXXXXX";
+    cr_assert_not_null(mkdtemp(folder));
+    AUTO_FREE char *make = xasprintf("mkfifo %s/pipe", folder);
+    cr_assert_eq(system(make), 0);
+    AUTO_FREE char *missing = xasprintf("%s/missing", folder);
+    char part[1000];
+    size_t len;
+    bool end;
+    struct error error = ERROR_INIT;
+    struct nar_dump *dump = nar_dump_new(folder);
+    cr_expect_eq(nar_dump_read(dump, part, sizeof(part), &len, &end, &error), FLEET_ERR_PROTOCOL);
+    cr_expect_str_eq(error.reason, "source-corrupt");
+    cr_expect(strstr(error.message, "pipe") != NULL, "%s", error.message);
+    nar_dump_free(dump);
+    dump = nar_dump_new(missing);
+    cr_expect_eq(nar_dump_read(dump, part, sizeof(part), &len, &end, &error), FLEET_ERR_SYSTEM);
+    cr_expect_str_eq(error.reason, "source-unreadable");
+    nar_dump_free(dump);
+    AUTO_FREE char *clean = xasprintf("rm -rf %s", folder);
+    cr_expect_eq(system(clean), 0);
 }

@@ -7,7 +7,8 @@
 , version ? "v1"              # what /version answers, and part of the package versions
 , variant ? "good"            # see `variants` below
 , paths ? "0"                 # extra store paths, new with each version
-, bytes ? "0"                 # their size together, incompressible
+, bytes ? "0"                 # their size together
+, content ? "random"          # of these bytes: "random" doesn't compress, "programs" is from /usr
 , address ? ""                # where web.service listens; "": what the host's own file says
 , port ? "8080"
 , system ? builtins.currentSystem or "x86_64-linux"
@@ -73,7 +74,14 @@ let
       last = if first + perChunk < extraCount then first + perChunk else extraCount;
       outs = builtins.genList (k: "part${toString (first + k)}") (last - first);
       drv = run "libextra${toString c}-1.${number}.3" ''
-        openssl enc -aes-128-ctr -nosalt -K "$seed" -iv 00 </dev/zero 2>/dev/null | {
+        random() { openssl enc -aes-128-ctr -nosalt -K "$seed" -iv 00 </dev/zero 2>/dev/null; }
+        # Every third file, so that no big library is all there is; over and over where they are few.
+        programs() {
+          echo "$seed"
+          while find /usr/lib /usr/share -xdev -type f -size +15k | LC_ALL=C sort | sed -n '0~3p' |
+            tr '\n' '\000' | xargs -0 cat; do :; done 2>/dev/null
+        }
+        "$content" | {
           previous=$glibc
           for o in $outputs; do
             eval "p=\$$o"
@@ -85,7 +93,7 @@ let
         }
       '' {
         outputs = outs;
-        inherit glibc;
+        inherit glibc content;
         size = toString extraBytes;
         seed = builtins.hashString "md5" "extra ${toString c} ${version} ${paths} ${bytes}";
       };

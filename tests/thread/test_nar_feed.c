@@ -1,0 +1,201 @@
+/* Four loops on four threads take the same paths from the one feed, one of them late and slowly:
+ * each must get every byte, and ThreadSanitizer must have nothing to say. A plain program, since
+ * Criterion does not run under it. */
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <zstd.h>
+
+#include "core/base/xalloc.h"
+#include "transport/nar.h"
+#include "transport/nar_dump.h"
+#include "transport/nar_feed.h"
+#include "transport/serve.h"
+
+enum {
+    THREADS = 4,
+    SMALL = 40,
+    PATHS = SMALL + 2,
+    BIG_BYTES = 90 * 1000 * 1000, /* more than the feed's window, so that the late one goes alone */
+};
+
+static struct path_info infos[PATHS];
+static atomic_uint finished;
+static char root[] = "/tmp/fleet-feed-XXXXXX";
+
+static void check(int truth, const char *what) {
+    if (!truth) {
+        fprintf(stderr, "test_nar_feed: %s\n", what);
+        abort();
+    }
+}
+
+/* One taker: a loop, a port, and how far it has come. */
+struct taker {
+    uv_thread_t thread;
+    uv_loop_t loop;
+    uv_timer_t timer;
+    struct nar_port *port;
+    unsigned forms;
+    bool late;
+    unsigned path;
+    uint64_t blocks;
+    struct nar_reader *reader;
+    ZSTD_DStream *unpacker;
+    size_t header_left;
+};
+
+static size_t header_len(unsigned path) {
+    struct buf header = BUF_INIT;
+    serve_put_add(&header, &infos[path]);
+    size_t len = header.len;
+    buf_free(&header);
+    return len;
+}
+
+static void take_bytes(struct taker *taker, const void *data, size_t len) {
+    size_t skip = taker->header_left < len ? taker->header_left : len;
+    taker->header_left -= skip;
+    size_t used = 0;
+    if (len > skip) {
+        int state = nar_read(taker->reader, (const char *)data + skip, len - skip, &used, NULL);
+        check(state >= 0 && used == len - skip, "the bytes are no archive");
+    }
+}
+
+static void unpack(struct taker *taker, const struct chunk *frame) {
+    static const size_t room = 1 << 20;
+    AUTO_FREE char *out = xmalloc(room);
+    ZSTD_inBuffer in = {frame->data, frame->len, 0};
+    while (in.pos < in.size) {
+        ZSTD_outBuffer to = {out, room, 0};
+        check(!ZSTD_isError(ZSTD_decompressStream(taker->unpacker, &to, &in)), "no zstd frame");
+        take_bytes(taker, out, to.pos);
+    }
+}
+
+static void path_over(struct taker *taker) {
+    char hash[65];
+    nar_hash(taker->reader, hash);
+    check(strcmp(hash, infos[taker->path].nar_hash) == 0, "the bytes are others");
+    nar_reader_reset(taker->reader);
+    if (++taker->path < PATHS) {
+        taker->header_left = header_len(taker->path);
+    } else {
+        nar_port_close(taker->port);
+        uv_close((uv_handle_t *)&taker->timer, NULL);
+    }
+}
+
+static void on_ready(void *arg) {
+    struct taker *taker = arg;
+    uint32_t tag;
+    struct nar_block block;
+    bool begun;
+    struct error error = ERROR_INIT;
+    while (taker->path < PATHS) {
+        if (taker->late && taker->path == SMALL && taker->blocks == SMALL + 2) {
+            return; /* the timer goes on once the others are far ahead */
+        }
+        int got = nar_port_next(taker->port, &tag, &block, &begun, &error);
+        check(got >= 0, error.message);
+        if (got == 0) {
+            return;
+        }
+        taker->blocks++;
+        check(tag == taker->path, "a block of another path");
+        check((block.raw != NULL) == ((taker->forms & NAR_RAW) != 0) || taker->forms == NAR_PACKED,
+              "a form is missing");
+        if (taker->forms == NAR_PACKED) {
+            unpack(taker, block.packed);
+        } else {
+            take_bytes(taker, block.raw->data, block.raw->len);
+        }
+        chunk_unref(block.raw);
+        chunk_unref(block.packed);
+        if (block.last) {
+            path_over(taker);
+        }
+    }
+}
+
+/* The late one goes on only when all others have everything: nobody may wait for it. */
+static void on_timer(uv_timer_t *timer) {
+    struct taker *taker = container_of(timer, struct taker, timer);
+    if (atomic_load(&finished) == THREADS - 1) {
+        uv_timer_stop(timer);
+        taker->late = false;
+        on_ready(taker);
+    }
+}
+
+static void take(void *arg) {
+    struct taker *taker = arg;
+    uv_loop_init(&taker->loop);
+    uv_timer_init(&taker->loop, &taker->timer);
+    taker->reader = nar_reader_new();
+    taker->unpacker = ZSTD_createDStream();
+    taker->port = nar_port_new(&taker->loop, root, on_ready, taker);
+    taker->header_left = header_len(0);
+    for (uint32_t path = 0; path < PATHS; path++) {
+        nar_port_ask(taker->port, path, &infos[path], taker->forms);
+    }
+    if (taker->late) {
+        uv_timer_start(&taker->timer, on_timer, 20, 20);
+    }
+    uv_run(&taker->loop, UV_RUN_DEFAULT);
+    atomic_fetch_add(&finished, 1);
+    check(uv_loop_close(&taker->loop) == 0, "a handle is left");
+    nar_reader_free(taker->reader);
+    ZSTD_freeDStream(taker->unpacker);
+}
+
+static void make_path(unsigned i, size_t bytes) {
+    AUTO_FREE char *path = xasprintf("/nix/store/%032u-path%u", i, i);
+    AUTO_FREE char *make = xasprintf(
+        "mkdir -p %s%s/bin && head -c %zu /dev/urandom | od -An -tx1 | head -c %zu >%s%s/bin/data",
+        root, path, bytes / 2, bytes, root, path);
+    check(system(make) == 0, "making a path failed");
+    AUTO_FREE char *file = xasprintf("%s%s", root, path);
+    struct nar_dump *dump = nar_dump_new(file);
+    struct nar_reader *reader = nar_reader_new();
+    static char part[1 << 20];
+    bool end = false;
+    while (!end) {
+        size_t len = 0;
+        size_t used;
+        check(nar_dump_read(dump, part, sizeof(part), &len, &end, NULL) == 0, "no dump");
+        check(len == 0 || nar_read(reader, part, len, &used, NULL) >= 0, "no archive");
+    }
+    infos[i] = (struct path_info){
+        .path = xstrdup(path), .deriver = "", .nar_size = nar_size(reader), .ca = ""};
+    nar_hash(reader, infos[i].nar_hash);
+    nar_reader_free(reader);
+    nar_dump_free(dump);
+}
+
+int main(void) {
+    check(mkdtemp(root) != NULL, "no folder");
+    for (unsigned i = 0; i < PATHS; i++) {
+        make_path(i, i == SMALL ? BIG_BYTES : 5000 + 10 * i);
+    }
+    struct taker takers[THREADS] = {{.forms = NAR_RAW},
+                                    {.forms = NAR_PACKED},
+                                    {.forms = NAR_RAW, .late = true},
+                                    {.forms = NAR_RAW}};
+    for (size_t i = 0; i < THREADS; i++) {
+        check(uv_thread_create(&takers[i].thread, take, &takers[i]) == 0, "no thread");
+    }
+    for (size_t i = 0; i < THREADS; i++) {
+        uv_thread_join(&takers[i].thread);
+        check(takers[i].path == PATHS, "a path is missing");
+    }
+    for (unsigned i = 0; i < PATHS; i++) {
+        free((void *)(uintptr_t)infos[i].path);
+    }
+    AUTO_FREE char *clean = xasprintf("rm -rf %s", root);
+    check(system(clean) == 0, "the folder stays");
+    return 0;
+}
