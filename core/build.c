@@ -297,7 +297,8 @@ static void fail_builders(struct build_job *job, const struct error *error) {
 
 static void fail_realised(struct build_job *job, const struct build_tool_result *result) {
     struct error error = ERROR_INIT;
-    if (result->err == 0 && job->host->system.kind == INV_SYSTEM_PATH) {
+    bool missing = job->host->system.kind == INV_SYSTEM_PATH && access(job->wanted, F_OK) != 0;
+    if (result->err == 0 && missing) {
         error_set(&error, FLEET_ERR_BUILD, "build-failed",
                   "%s is not in this machine's store, and no substituter has it; build or "
                   "copy it, or, if the host has it already, set \"build\": {\"on\": \"target\"}",
