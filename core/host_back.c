@@ -157,6 +157,11 @@ enum step_result host_settled(struct host *host) {
     if (host->op_err != 0) {
         return host_try_again(host) ? STEP_AGAIN : host_fail(host, &host->op_error);
     }
+    if (host->settle == SETTLE_LOOK && host_says(host->reply, "system_state", "stopping")) {
+        host->op_started = false; /* what it is will be true after the reboot */
+        host_pause(host, POLL_AGAIN_MS);
+        return STEP_AGAIN;
+    }
     if (host->settle == SETTLE_LOOK && host_says(host->reply, "guard_alive", "no") &&
         host_says(host->reply, "guard_record", "no")) {
         return STEP_DONE;

@@ -323,10 +323,12 @@ way_back() {
     rc=0
     if [ $down = no ] && must_activate; then
         activate_old
+        # A shutdown that began meanwhile is in its way, and is the way back itself.
+        ! going_down || down=yes
     fi
     said="$said why=$why back_rc=$rc"
     [ "$booted_rc" -eq 0 ] || said="$said boot_rc=$booted_rc"
-    if [ $down = no ] && ! went_back; then
+    if ! went_back; then
         resolve /run/current-system
         finish "revert-failed $nonce $said current=$target"
     fi
@@ -379,12 +381,13 @@ activate_old() {
 
 # Exit 2 and 3 of an old system that runs: its own script's fault, and no worse than before.
 went_back() {
+    resolve "$profile"
+    [ "$target" = "$linked" ] || return 1
+    [ $down = no ] || return 0
     case $rc in
     0 | 2 | 3 | 4) ;;
     *) return 1 ;;
     esac
-    resolve "$profile"
-    [ "$target" = "$linked" ] || return 1
     resolve /run/current-system
     [ "$boot" != "$boot_id" ] || [ "$target" = "$old" ]
 }
