@@ -487,8 +487,12 @@ static bool restart_after_loss(struct host *host) {
     if (!host_steps[host->step].needs_link || !host->op_done) {
         return false;
     }
-    if (host->op_err != FLEET_ERR_LOST && host->op_err != FLEET_ERR_TIMEOUT) {
+    if (host->op_err == 0) {
+        host->shell_until_ms = 0;
         return false;
+    }
+    if (host->op_err != FLEET_ERR_LOST && host->op_err != FLEET_ERR_TIMEOUT) {
+        return link_shell_again(host);
     }
     if (++host->restarts > HOST_RESTARTS && host->guard_deadline_ms == 0) {
         return false;

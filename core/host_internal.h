@@ -127,6 +127,7 @@ struct host {
     uint32_t connects;         /* connections that were authenticated */
     uint32_t losses;           /* of the link; a look at the probes that saw one says nothing */
     uint64_t link_deadline_ms; /* reconnecting ends here; 0: not reconnecting */
+    uint64_t shell_until_ms;   /* a shell that won't start is tried until then; 0: it starts */
 
     /* What it is, and shall be. */
     char *desired;
@@ -269,6 +270,11 @@ void link_tell_loss(struct host *host, const struct error *error);
 void link_take_fresh(struct host *host);
 /* Drives towards an open link: true when it is up; false: wait (or host->error is set and it returns -1). */
 int link_ensure(struct host *host);
+
+/* A shell that ended by itself, or does not start (an account that is broken for a moment), while a
+ * guard may be armed: true when it is to be tried again over another connection, as long as a host
+ * that can't be reached would be. */
+bool link_shell_again(struct host *host);
 
 /* ---- steps, by file ---- */
 /* host_stage.c */

@@ -15,6 +15,7 @@
 #define RECONNECT_BEFORE_MS (60u * 1000u)
 #define RECONNECT_AFTER_MS  (30u * 1000u)
 #define FIRST_TRIES         3u
+#define SHELL_RETRY_MS      2000u
 
 void link_init(struct link *link, struct host *host) {
     *link = (struct link){.host = host, .state = LINK_DOWN};
@@ -152,6 +153,24 @@ static uint64_t reconnect_until(const struct host *host) {
     }
     uint64_t guard = host->guard_deadline_ms > now ? host->guard_deadline_ms : now;
     return guard + host->plan.inv->policy.activate_timeout_ms + RECONNECT_AFTER_MS;
+}
+
+bool link_shell_again(struct host *host) {
+    if (host->guard_deadline_ms == 0 || host->link.shell == NULL ||
+        !shell_has_ended(host->link.shell)) {
+        return false;
+    }
+    uint64_t now = host_now(host);
+    if (host->shell_until_ms == 0) {
+        host->shell_until_ms = reconnect_until(host);
+    } else if (now >= host->shell_until_ms) {
+        return false;
+    }
+    host->link.error = host->op_error;
+    link_tell_loss(host, &host->op_error);
+    link_close(&host->link);
+    host_pause(host, SHELL_RETRY_MS);
+    return true;
 }
 
 /* After a failed first try: again only where the host dropped us in the middle (sshd's
