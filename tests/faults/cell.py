@@ -25,7 +25,7 @@ ENDS = {  # what the program says: its letter in the table of faults, its exit c
     "healthy": ("N", {0}), "unchanged": ("N", {0}), "rolled_back": ("O", {3}), "failed": ("O", {3}),
     "unreachable": ("U", {5}), "skipped": ("S", {7, 5}), "unknown": ("Q", {4}),
 }
-WORDS = {"N": "new", "O": "old", "U": "old, unreachable", "S": "old, skipped"}
+WORDS = {"N": "new", "O": "old", "B": "old, not built", "U": "old, unreachable", "S": "old, skipped"}
 
 
 class Cell:
@@ -35,7 +35,7 @@ class Cell:
         self.host, self.systems, self.folder = slot.host, slot.systems, slot.new_folder(self)
         self.wire = Wire(self.host.address)
         self.flood, self.flood_bytes = "", slot.flood_bytes
-        self.traces = False
+        self.traces = self.lifted = False
         self.anchor = self.run = None
         self.system = None
         self.gate = os.path.join(self.folder, "gate")
@@ -135,7 +135,7 @@ class Cell:
             hit_at = self.await_trace()
         if self.fault.lifted != "after":
             time.sleep(self.fault.lifted)
-            self.fault.lift(self)
+            self.fault_after()
         return seconds_of(event), evidence, hit_at
 
     def until(self, what, condition, seconds):
@@ -173,6 +173,8 @@ class Cell:
             letter, word = "X", "stopped"
         else:
             letter, codes = ENDS.get(run.state(), ("?", set()))
+            if run.state() == "failed" and code == 9:
+                letter, codes = "B", {9}
             if code not in codes:
                 raise Red(f"exit {code} with the host {run.state()}: {run.tale()}")
             word = WORDS.get(letter, "unknown")
@@ -182,8 +184,7 @@ class Cell:
 
     def hold_against_truth(self, letter, word):
         """The program's word and the host's own are the same, or the cell is red."""
-        if letter in "QX" or self.fault.lift is not None:
-            self.fault_after()
+        self.fault_after()
         truth = self.host.settled(CONFIRM_S + 100)
         systems = {truth["current"], truth["profile"], truth["boot"]}
         named = {"N": {self.new}}.get(letter, {self.old})
@@ -208,7 +209,7 @@ class Cell:
             raise Red(f"of the flood {kept} bytes are kept, the program took {self.run.peak_kb} kB")
 
     def fault_after(self):
-        if not getattr(self, "lifted", False):
+        if not self.lifted:
             self.lifted = True
             self.fault.lift(self)
 
@@ -232,8 +233,14 @@ class Cell:
                 raise Red(f"resume: exit {code}: {again.tale()} {again.text()[-300:]}")
             word = f"; resume: {WORDS[letter] if not nothing else 'nothing to do'}"
         truth = self.host.truth()
-        if truth["current"] != self.next or truth["profile"] != self.next:
-            again = self.start("update", ["update", "--yes", "--json"], {"path": self.next})
+        left = truth["lock"] or truth["roots"]
+        if left and truth["current"] == self.next:
+            # What a lost host keeps goes with the next change.
+            self.next = next(path for path in self.systems["good"] if path != self.next)
+        if left or truth["current"] != self.next or truth["profile"] != self.next:
+            # A run that lost its host could not let go of it: its lease is waited for.
+            words = ["--lock-timeout", "150s"] if truth["lock"] else []
+            again = self.start("update", ["update", "--yes", "--json", *words], {"path": self.next})
             code = again.wait(RUN_S)
             if code != 0:
                 raise Red(f"the next update: exit {code}: {again.tale()} {again.text()[-300:]}")

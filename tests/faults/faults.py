@@ -7,6 +7,7 @@ end in, by the phase or by its kind; a phase that neither names means nothing, f
   N  the new system, healthy, exit 0          O  the old one: rolled back or failed, exit 3
   U  the old one, never reached, exit 5       S  the old one, skipped (lock lost), exit 7
   Q  unknown, and said to be, exit 4          X  the program could not go on, exit 1
+  B  the old one, the build failed, exit 9
   K  the operator died
 """
 
@@ -60,13 +61,13 @@ def put_loss(cell):
 
 
 def put_stall(cell):
-    count = cell.wire.do(lambda proxy: proxy.stall_all())
+    count = act(cell, lambda proxy: proxy.stall_all())
     return hit(count, "connections stand still")
 
 
 def put_reset(cell):
     carried = cell.wire.do(lambda proxy: sum(link.carried for link in proxy.links))
-    count = cell.wire.do(lambda proxy: proxy.reset_all())
+    count = act(cell, lambda proxy: proxy.reset_all())
     return hit(count, f"connections reset after {carried} bytes")
 
 
@@ -75,7 +76,7 @@ def put_silence(cell):
         proxy.silent = True
         return len(proxy.links)
 
-    cell.wire.do(silence)
+    act(cell, silence)
     return "no byte passes any more"
 
 
@@ -85,7 +86,17 @@ def lift_wire(cell):
 
 
 def put_garbage(cell):
-    return hit(cell.wire.do(lambda proxy: proxy.spoil(GARBAGE)), "connections got garbage")
+    return hit(act(cell, lambda proxy: proxy.spoil(GARBAGE)), "connections got garbage")
+
+
+def act(cell, function):
+    """In the proxy's thread; when it was is noted there, as the answer may come at once."""
+
+    def now(proxy):
+        cell.hit_at = time.time()
+        return function(proxy)
+
+    return cell.wire.do(now)
 
 
 def hit(count, what):
@@ -104,6 +115,7 @@ def put_sshd_kill(cell):
 def freeze(seconds):
     def put(cell):
         cell.host.freeze(True)
+        cell.hit_at = time.time()
         time.sleep(seconds)
         cell.host.freeze(False)
         return f"all of its processes stood still for {seconds} s"
@@ -299,7 +311,8 @@ FAULTS = {
     "reset": Fault("connection reset", put_reset, ALL_NEW, lift_wire),
     "silence": Fault(
         "never answers again", put_silence,
-        {"connecting": "U", "before": "O", "window": "Q", "commit": "Q", "after": "Q", "back": "Q"},
+        {"connecting": "U", "before": "O", "staged": "OQ", "window": "Q", "commit": "Q", "after": "Q",
+         "back": "Q"},
         lift_wire, long=True,
     ),
     "sshd-killed": Fault(
@@ -331,7 +344,8 @@ FAULTS = {
         lift_full_run,
     ),
     "disk-full": Fault(
-        "operator's disk full, room was taken ahead", put_full_disk, ALL_NEW, lift_full_disk,
+        "operator's disk full, room was taken ahead", put_full_disk,
+        {**ALL_NEW, "connecting": "NB", "building": "NB"}, lift_full_disk,
         before=prepare_small_disk,
     ),
     "disk-full-bare": Fault(
@@ -351,6 +365,7 @@ FAULTS = {
         "garbage from the shell", put_garbage_shell,
         {"connecting": "OU", "before": "NO", "window": "N", "commit": "N", "after": "N", "back": "O"},
         lift_garbage_shell, lifted=3,
+        pointless={"staged": "no session is opened while it waits"},
     ),
     "garbage-serve": Fault(
         "garbage from Nix", await_traces, {"staging": "O"}, lift_garbage_serve,
