@@ -164,6 +164,7 @@ static void board_event(struct output *output, const struct event *event, const 
     struct dashboard *board = container_of(output, struct dashboard, base);
     board->dash.view = view;
     model_apply(&board->dash.model, event, view);
+    dash_hear(&board->dash, event);
     board->plain->ops->event(board->plain, event, view);
     if (board->shows_plain) {
         fflush(stdout);

@@ -1,42 +1,18 @@
-/* One host: its line in full, versions, timeline, probes, units, log; and every build. */
+/* One host in detail: why, guard, versions, units, timeline, probes, packages, log; and the keys. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
 #include "tui/dashboard_parts.h"
+#include "tui/pane.h"
 
 #define LOG_LINES  20
 #define STRIP_COLS 24
-#define LABEL_COLS 13
+#define WAY_SHOWN  60
 
-/* Writes lines into a pane that is scrolled: those above `skip` are left out. */
-struct pane {
-    struct dash *dash;
-    int row, end_row;
-    size_t line, skip;
-};
-
-/* The row for the next line, or -1 where it isn't shown. */
-static int pane_row(struct pane *pane) {
-    size_t line = pane->line++;
-    if (line < pane->skip || pane->row >= pane->end_row) {
-        return -1;
-    }
-    return pane->row++;
-}
-
-static void pane_title(struct pane *pane, const char *title) {
-    pane_row(pane);
-    int row = pane_row(pane);
-    screen_put(&pane->dash->screen, row, 1, pane->dash->screen.cols, STYLE_BOLD, title);
-}
-
-static void pane_pair(struct pane *pane, const char *label, unsigned style, const char *text) {
-    int row = pane_row(pane);
-    struct screen *screen = &pane->dash->screen;
-    screen_put(screen, row, 1, LABEL_COLS, TONE_DIM, label);
-    screen_put(screen, row, LABEL_COLS, screen->cols - 1, style, text);
+static const struct dash *dash_of(const struct pane *pane) {
+    return pane->owner;
 }
 
 static void add_versions(struct pane *pane, const struct view_host *host) {
@@ -62,43 +38,124 @@ static void add_versions(struct pane *pane, const struct view_host *host) {
     buf_free(&text);
 }
 
-/* What a guard on the host would do now, as far as the journal knows. */
-static void add_guard(struct pane *pane, const struct view_host *host) {
-    const char *words = NULL;
-    if (host->granted[ACT_COMMIT] && host->state == HOST_COMMITTING) {
-        words = "has been told to keep the new system";
-    } else if (host->state == HOST_ROLLING_BACK) {
-        words = "takes the host back";
-    } else if (dash_host_is_active(host) && host->granted[ACT_ACTIVATE]) {
-        words = "armed: goes back by itself unless it is renewed";
-    }
-    if (words != NULL) {
-        pane_pair(pane, "guard", TONE_WARN, words);
+/* "generation 90", or what there is to say of where it goes back to. */
+static void add_old(const struct view_host *host, struct buf *out) {
+    if (host->first_generation > 0) {
+        buf_printf(out, "generation %lld", (long long)host->first_generation);
+    } else {
+        buf_add_text(out, "what it ran before");
     }
 }
 
-static void add_words(struct pane *pane, const char *label, const char *text) {
+static void add_armed(const struct dash *dash, const struct view_host *host,
+                      const struct model_host *model, struct buf *out) {
+    int64_t left = model->guard_until_ms - dash_clock_ms(dash);
+    buf_add_text(out, "armed: goes back to ");
+    add_old(host, out);
+    if (model->guard_until_ms == 0) {
+        buf_add_text(out, " by itself unless it is renewed");
+    } else if (left > 0) {
+        buf_printf(out, " in %lld s unless it is renewed", (long long)((left + 999) / 1000));
+    } else {
+        buf_add_text(out, ": its time is up");
+    }
+}
+
+/* What the guard on the host is about to do: its own last word, or what the journal tells of it. */
+static void add_guard(struct pane *pane, const struct view_host *host,
+                      const struct model_host *model) {
+    const char *phase = model->guard != NULL ? model->guard : "";
+    struct buf words = BUF_INIT;
+    if (!dash_host_is_active(host)) {
+        return;
+    }
+    if (strcmp(phase, "reverting") == 0 || host->state == HOST_ROLLING_BACK) {
+        buf_add_text(&words, "takes the host back to ");
+        add_old(host, &words);
+    } else if (strcmp(phase, "committing") == 0 ||
+               (host->granted[ACT_COMMIT] && host->state == HOST_COMMITTING)) {
+        buf_add_text(&words, "has been told to keep the new system");
+    } else if (strcmp(phase, "activating") == 0) {
+        buf_add_text(&words, "activates; goes back to ");
+        add_old(host, &words);
+        buf_add_text(&words, " if that fails");
+    } else if (host->granted[ACT_ACTIVATE]) {
+        add_armed(dash_of(pane), host, model, &words);
+    }
+    if (words.len > 0) {
+        pane_pair(pane, "guard", TONE_WARN, buf_text(&words));
+    }
+    buf_free(&words);
+}
+
+/* "stopping the following units: a.service, b.service" as "stopped  a.service, b.service". */
+static void add_units(struct pane *pane, const char *text) {
+    static const char *const words[][2] = {
+        {"stopping", "stopped"},   {"starting", "started"},    {"restarting", "restarted"},
+        {"reloading", "reloaded"}, {"NOT restarting", "left"},
+    };
+    static const char after[] = " the following units: ";
     while (text != NULL && *text != '\0') {
         size_t len = strcspn(text, "\n");
         char *line = xstrndup(text, len);
-        pane_pair(pane, label, TONE_PLAIN, line);
+        const char *label = "units";
+        const char *units = line;
+        for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+            size_t verb = strlen(words[i][0]);
+            if (strncmp(line, words[i][0], verb) == 0 &&
+                strncmp(line + verb, after, sizeof(after) - 1) == 0) {
+                label = words[i][1];
+                units = line + verb + sizeof(after) - 1;
+            }
+        }
+        pane_pair(pane, label, TONE_PLAIN, units);
         free(line);
-        text += len;
-        text += *text == '\n';
-        label = "";
+        text += len + (text[len] == '\n' ? 1 : 0);
+    }
+}
+
+static void add_way(struct pane *pane, const struct model_way *way) {
+    if (way == NULL) {
+        return;
+    }
+    struct buf title = BUF_INIT;
+    buf_printf(&title, "PACKAGES  %zu changed, %zu added, %zu removed", way->changed, way->added,
+               way->removed);
+    if (way->bytes_to > 0) {
+        buf_add_text(&title, " · closure ");
+        text_add_bytes(&title, way->bytes_from);
+        buf_add_text(&title, " → ");
+        text_add_bytes(&title, way->bytes_to);
+    }
+    pane_title(pane, buf_text(&title));
+    buf_free(&title);
+    const char *line = way->packages;
+    for (size_t i = 0; i < WAY_SHOWN && *line != '\0'; i++) {
+        size_t len = strcspn(line, "\n");
+        unsigned style = line[0] == '+' && line[1] == ' '   ? TONE_GOOD
+                         : line[0] == '-' && line[1] == ' ' ? TONE_DIM
+                                                            : TONE_PLAIN;
+        screen_printf(pane->screen, pane_row(pane), 1, pane->screen->cols - 1, style, "%.*s",
+                      (int)len, line);
+        line += len + (line[len] == '\n' ? 1 : 0);
+    }
+    size_t all = way->changed + way->added + way->removed + way->left_out;
+    if (all > WAY_SHOWN) {
+        screen_printf(pane->screen, pane_row(pane), 1, pane->screen->cols - 1, TONE_DIM,
+                      "and %zu more: fleet plan", all - WAY_SHOWN);
     }
 }
 
 static void add_timeline(struct pane *pane, const struct view_host *host,
                          const struct model_host *model) {
-    struct screen *screen = &pane->dash->screen;
+    struct screen *screen = pane->screen;
     pane_title(pane, "TIMELINE");
     for (size_t i = 0; model_move(model, i) != NULL; i++) {
         const struct model_move *move = model_move(model, i);
         const struct model_move *next = model_move(model, i + 1);
         int64_t until = next != NULL                     ? next->at_ms
                         : host_state_is_end(host->state) ? move->at_ms
-                                                         : dash_clock_ms(pane->dash);
+                                                         : dash_clock_ms(dash_of(pane));
         int row = pane_row(pane);
         struct buf text = BUF_INIT;
         dash_time(move->at_ms, &text);
@@ -119,7 +176,7 @@ static void add_timeline(struct pane *pane, const struct view_host *host,
 }
 
 static void add_probes(struct pane *pane, const struct model_host *model) {
-    struct screen *screen = &pane->dash->screen;
+    struct screen *screen = pane->screen;
     if (model->probe_count == 0) {
         return;
     }
@@ -128,8 +185,8 @@ static void add_probes(struct pane *pane, const struct model_host *model) {
         const struct model_probe *probe = &model->probes[i];
         int row = pane_row(pane);
         screen_put(screen, row, 1, 3, probe->ok ? TONE_GOOD : TONE_BAD, probe->ok ? "✓" : "✗");
-        screen_put(screen, row, 4, LABEL_COLS + 3, TONE_PLAIN, probe->name);
-        int strip_col = LABEL_COLS + 5;
+        screen_put(screen, row, 4, PANE_LABEL_COLS + 3, TONE_PLAIN, probe->name);
+        int strip_col = PANE_LABEL_COLS + 5;
         dash_draw_strip(screen, row, strip_col, STRIP_COLS, &probe->strip);
         screen_put(screen, row, strip_col + STRIP_COLS + 2, screen->cols - 1, TONE_PLAIN,
                    probe->detail != NULL ? probe->detail : "");
@@ -137,7 +194,7 @@ static void add_probes(struct pane *pane, const struct model_host *model) {
 }
 
 static void add_log(struct pane *pane, size_t number) {
-    const struct model_ring *log = &pane->dash->model.log;
+    const struct model_ring *log = &dash_of(pane)->model.log;
     size_t first = log->count;
     for (size_t found = 0; first > 0 && found < LOG_LINES; first--) {
         found += model_line(log, first - 1)->host == number;
@@ -155,41 +212,22 @@ static void add_log(struct pane *pane, size_t number) {
 }
 
 static void write_detail(struct pane *pane, size_t number) {
-    const struct view_host *host = &pane->dash->view->hosts[number];
-    const struct model_host *model = &pane->dash->model.hosts[number];
+    const struct view_host *host = &dash_of(pane)->view->hosts[number];
+    const struct model_host *model = &dash_of(pane)->model.hosts[number];
     const struct state_words *words = state_words(host->state);
     char *state = xasprintf("%s %s", words->sign, words->word);
     pane_pair(pane, "state", words->tone | STYLE_BOLD, state);
     free(state);
     const char *why =
         host->verdict != NULL && host->verdict[0] != '\0' ? host->verdict : host->message;
-    add_words(pane, "because", why);
-    add_guard(pane, host);
+    pane_words(pane, "because", TONE_PLAIN, why);
+    add_guard(pane, host, model);
     add_versions(pane, host);
-    add_words(pane, "units", model->units);
+    add_units(pane, model->units);
     add_timeline(pane, host, model);
     add_probes(pane, model);
+    add_way(pane, model_way_of(&dash_of(pane)->model, host));
     add_log(pane, number);
-}
-
-static void draw_pane(struct dash *dash, struct dash_scroll *scroll, int row, int end_row,
-                      void (*write)(struct pane *pane, size_t number), size_t number) {
-    struct pane pane = {.dash = dash, .row = row, .end_row = end_row, .skip = scroll->top};
-    write(&pane, number);
-    size_t top = scroll->top;
-    dash_scroll_fit(scroll, pane.line, end_row > row ? (size_t)(end_row - row) : 0);
-    if (scroll->top != top) {
-        /* It was scrolled beyond its end: once more from where it ends. */
-        for (int at = row; at < end_row; at++) {
-            screen_fill(&dash->screen, at, 0, dash->screen.cols, TONE_PLAIN, " ");
-        }
-        pane = (struct pane){.dash = dash, .row = row, .end_row = end_row, .skip = scroll->top};
-        write(&pane, number);
-    }
-    if (scroll->lines > scroll->top + scroll->height && end_row > row) {
-        screen_printf(&dash->screen, row - 1, dash->screen.cols - 14, dash->screen.cols - 1,
-                      TONE_DIM, " ↓ %zu more ", scroll->lines - scroll->top - scroll->height);
-    }
 }
 
 void dash_draw_detail(struct dash *dash, int row, int end_row) {
@@ -203,64 +241,18 @@ void dash_draw_detail(struct dash *dash, int row, int end_row) {
                                              : xstrdup(host->name);
     dash_rule(&dash->screen, row++, title);
     free(title);
-    draw_pane(dash, &dash->state.detail, row, end_row, write_detail, number);
-}
-
-/* ---- builds ---- */
-
-static void write_builds(struct pane *pane, size_t number) {
-    static const char *const order[] = {"failed", "building", "evaluating", "built"};
-    static const unsigned styles[] = {TONE_BAD, STYLE_ACCENT, TONE_PLAIN, TONE_GOOD};
-    const struct dash *dash = pane->dash;
-    struct screen *screen = &pane->dash->screen;
-    (void)number;
-    for (size_t state = 0; state < ARRAY_LEN(order); state++) {
-        for (size_t i = 0; i < dash->view->host_count; i++) {
-            const struct model_host *model = &dash->model.hosts[i];
-            if (model->build_state == NULL || strcmp(model->build_state, order[state]) != 0) {
-                continue;
-            }
-            int row = pane_row(pane);
-            screen_put(screen, row, 1, 17, TONE_PLAIN, dash->view->hosts[i].name);
-            screen_put(screen, row, 18, 29, styles[state], order[state]);
-            screen_put(screen, row, 30, screen->cols - 1, TONE_DIM,
-                       model->drv != NULL ? model->drv : "");
-            bool under_way = state == 1 && model->last_line != NULL;
-            if (under_way) {
-                screen_put(screen, pane_row(pane), 18, screen->cols - 1, TONE_PLAIN,
-                           model->last_line);
-            }
-        }
-    }
-    if (pane->line == 0) {
-        screen_put(screen, pane_row(pane), 1, screen->cols - 1, TONE_DIM,
-                   "nothing has been built in this run");
-    }
-}
-
-void dash_draw_build(struct dash *dash, int row, int end_row) {
-    size_t built = 0;
-    size_t all = 0;
-    for (size_t i = 0; i < dash->model.host_count; i++) {
-        const char *state = dash->model.hosts[i].build_state;
-        all += state != NULL;
-        built += state != NULL && strcmp(state, "built") == 0;
-    }
-    char *title = xasprintf("builds · %zu of %zu built", built, all);
-    dash_rule(&dash->screen, row++, title);
-    free(title);
-    draw_pane(dash, &dash->state.build, row, end_row, write_builds, 0);
+    pane_draw(&dash->screen, dash, &dash->state.detail, row, end_row, write_detail, number);
 }
 
 /* ---- help ---- */
 
 static void write_key(const char *label, const char *help, bool acts, void *arg) {
     struct pane *pane = arg;
-    struct screen *screen = &pane->dash->screen;
+    struct screen *screen = pane->screen;
     int row = pane_row(pane);
     screen_put(screen, row, 2, 14, STYLE_BOLD | STYLE_ACCENT, label);
     int col = screen_put(screen, row, 15, screen->cols - 1, TONE_PLAIN, help);
-    if (acts && pane->dash->request == NULL) {
+    if (acts && dash_of(pane)->request == NULL) {
         screen_put(screen, row, col, screen->cols - 1, TONE_DIM, " (not here: read-only)");
     }
 }
@@ -269,13 +261,13 @@ static void write_help(struct pane *pane, size_t number) {
     (void)number;
     dash_list_keys(write_key, pane);
     pane_row(pane);
-    screen_put(&pane->dash->screen, pane_row(pane), 2, pane->dash->screen.cols - 1, TONE_DIM,
+    screen_put(pane->screen, pane_row(pane), 2, pane->screen->cols - 1, TONE_DIM,
                "In the map: · waiting  b building  c copying  s staged  a activating  p probing");
-    screen_put(&pane->dash->screen, pane_row(pane), 2, pane->dash->screen.cols - 1, TONE_DIM,
+    screen_put(pane->screen, pane_row(pane), 2, pane->screen->cols - 1, TONE_DIM,
                "✓ healthy  = unchanged  ↺ rolled back  ✗ failed  ? unreachable  - skipped");
 }
 
 void dash_draw_help(struct dash *dash, int row, int end_row) {
     dash_rule(&dash->screen, row++, "keys");
-    draw_pane(dash, &dash->state.help, row, end_row, write_help, 0);
+    pane_draw(&dash->screen, dash, &dash->state.help, row, end_row, write_help, 0);
 }

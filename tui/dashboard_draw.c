@@ -56,13 +56,6 @@ void dash_rule(struct screen *screen, int row, const char *title) {
     }
 }
 
-void dash_scroll_fit(struct dash_scroll *scroll, size_t lines, size_t height) {
-    scroll->lines = lines;
-    scroll->height = height;
-    size_t last = lines > height ? lines - height : 0;
-    scroll->top = scroll->top > last ? last : scroll->top;
-}
-
 static void draw_tiny(struct dash *dash) {
     struct buf text = BUF_INIT;
     struct screen *screen = &dash->screen;

@@ -59,13 +59,13 @@ static size_t moved(size_t from, long by, size_t last) {
     return last - from < (size_t)by ? last : from + (size_t)by;
 }
 
-static void scroll_by(struct dash_scroll *scroll, long by) {
+static void scroll_by(struct pane_scroll *scroll, long by) {
     size_t last = scroll->lines > scroll->height ? scroll->lines - scroll->height : 0;
     scroll->top = scroll->top > last ? last : scroll->top;
     scroll->top = moved(scroll->top, by, last);
 }
 
-static struct dash_scroll *pane_scroll(struct dash *dash) {
+static struct pane_scroll *pane_scroll(struct dash *dash) {
     switch (dash->state.mode) {
     case DASH_DETAIL:
         return &dash->state.detail;
@@ -83,7 +83,7 @@ static struct dash_scroll *pane_scroll(struct dash *dash) {
 }
 
 static void move_by(struct dash *dash, long by) {
-    struct dash_scroll *scroll = pane_scroll(dash);
+    struct pane_scroll *scroll = pane_scroll(dash);
     if (scroll != NULL) {
         scroll_by(scroll, by);
         dash->state.follow =
@@ -100,7 +100,7 @@ static void press_line(struct dash *dash, int by) {
 }
 
 static void press_page(struct dash *dash, int by) {
-    struct dash_scroll *scroll = pane_scroll(dash);
+    struct pane_scroll *scroll = pane_scroll(dash);
     size_t page = scroll != NULL ? scroll->height : dash->state.page;
     move_by(dash, (long)by * (long)(page > 1 ? page - 1 : 1));
 }
@@ -234,7 +234,8 @@ static void ask_filter(struct dash *dash, int argument) {
 }
 
 static void ask_run(struct dash *dash, int kind) {
-    bool of_host = kind == RUN_REQUEST_SKIP || kind == RUN_REQUEST_TAKE_BACK;
+    bool of_host =
+        kind == RUN_REQUEST_SKIP || kind == RUN_REQUEST_TAKE_BACK || kind == RUN_REQUEST_RETRY;
     dash_ask_run(dash, (enum run_request_kind)kind, of_host);
 }
 
@@ -292,6 +293,14 @@ static const struct key_binding bindings[] = {
      EVERYWHERE,
      ask_run,
      RUN_REQUEST_TAKE_BACK,
+     true},
+    {{'r'},
+     "r",
+     NULL,
+     "try the selected host again, where it has failed, gone back or been skipped (asks)",
+     EVERYWHERE,
+     ask_run,
+     RUN_REQUEST_RETRY,
      true},
     {{'B'},
      "B",
@@ -504,6 +513,7 @@ void dash_release(struct dash *dash) {
     free(state->filter);
     free(state->search);
     free(state->asked_host);
+    free(state->answer_of);
     free(state->notice);
     free(dash->waiting);
     free(dash->order);

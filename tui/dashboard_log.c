@@ -37,7 +37,7 @@ static bool is_found(const struct dash *dash, const struct model_line *line) {
 bool dash_log_search(struct dash *dash, bool backward) {
     size_t count;
     size_t *lines = shown_lines(dash, &count);
-    struct dash_scroll *scroll = &dash->state.log;
+    struct pane_scroll *scroll = &dash->state.log;
     size_t found = count;
     for (size_t i = 0; i < count; i++) {
         bool ahead = backward ? i < scroll->top : i > scroll->top;
@@ -161,7 +161,7 @@ void dash_draw_log(struct dash *dash, int row, int end_row) {
     int width = dash->screen.cols - 1 - TIME_COLS - (names > 0 ? names + 2 : 0);
     size_t height = end_row > row ? (size_t)(end_row - row) : 0;
     size_t bottom = follow_top(dash, lines, count, (int)height, width);
-    struct dash_scroll *scroll = &dash->state.log;
+    struct pane_scroll *scroll = &dash->state.log;
     scroll->lines = count;
     scroll->height = height;
     scroll->top = dash->state.follow || scroll->top > bottom ? bottom : scroll->top;

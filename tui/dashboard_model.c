@@ -6,6 +6,7 @@
 
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
+#include "tui/dashboard_model_build.h"
 #include "tui/dashboard_story.h"
 
 #define LINE_BYTES  1000
@@ -51,7 +52,7 @@ const struct model_line *model_line(const struct model_ring *ring, size_t index)
     return &ring->lines[(ring->first + index) % ring->cap];
 }
 
-static void release_ring(struct model_ring *ring) {
+void model_ring_release(struct model_ring *ring) {
     for (size_t i = 0; i < ring->count; i++) {
         clear_line(&ring->lines[(ring->first + i) % ring->cap]);
     }
@@ -72,10 +73,13 @@ void model_release(struct model *model) {
         free(host->units);
         free(host->build_state);
         free(host->drv);
+        free(host->guard);
     }
+    model_release_builds(model);
+    model_release_ways(model);
     free(model->hosts);
-    release_ring(&model->story);
-    release_ring(&model->log);
+    model_ring_release(&model->story);
+    model_ring_release(&model->log);
     *model = (struct model){0};
 }
 
@@ -121,6 +125,8 @@ static void apply_move(struct model_host *host, const struct event *event) {
         host->strip = (struct model_strip){0};
         host->round = 0;
         replace(&host->units, NULL);
+        replace(&host->guard, NULL);
+        host->guard_until_ms = 0;
     }
     if (event->to == HOST_PROBING) {
         host->passing_since_ms = 0;
@@ -177,6 +183,11 @@ static bool is_about_units(const char *line) {
     return strstr(line, " the following units: ") != NULL;
 }
 
+static void apply_guard(struct model_host *host, const struct event *event) {
+    replace(&host->guard, event->phase);
+    host->guard_until_ms = event->deadline_ms > 0 ? event->ts_ms + event->deadline_ms : 0;
+}
+
 static void apply_log(struct model *model, struct model_host *host, size_t number,
                       const struct event *event) {
     struct model_line *line = model_ring_add(&model->log);
@@ -204,10 +215,15 @@ void model_apply(struct model *model, const struct event *event, const struct vi
     struct model_host *host = entry != NULL ? &model->hosts[number] : NULL;
     /* The story tells a change by what was before. */
     story_tell(model, number, event, view);
+    model_apply_build(model, number, event);
     if (event->type == EVENT_LOG) {
         apply_log(model, host, number, event);
+    } else if (event->type == EVENT_CHANGE) {
+        model_apply_way(model, event);
     } else if (host == NULL) {
         return;
+    } else if (event->type == EVENT_GUARD) {
+        apply_guard(host, event);
     } else if (event->type == EVENT_HOST_STATE) {
         apply_move(host, event);
     } else if (event->type == EVENT_PROBE) {

@@ -8,11 +8,11 @@
 #define FLEET_TUI_DASHBOARD_PARTS_H
 
 #include "tui/dashboard_model.h"
+#include "tui/input_line.h"
 #include "tui/key_input.h"
 #include "tui/output.h"
+#include "tui/pane.h"
 #include "tui/screen.h"
-
-#define PROMPT_MAX 64
 
 enum dash_mode {
     DASH_FLEET, /* table, map, story */
@@ -30,13 +30,6 @@ enum dash_prompt {
     PROMPT_CONFIRM /* of `asked` */
 };
 
-/* A pane of lines that can be scrolled. */
-struct dash_scroll {
-    size_t top;    /* first line shown */
-    size_t height; /* of the last frame */
-    size_t lines;  /* of the last frame */
-};
-
 struct dash_state {
     enum dash_mode mode, before_help;
     size_t selected; /* the host's number in the view */
@@ -50,12 +43,13 @@ struct dash_state {
     char *filter; /* or NULL */
     char *search; /* or NULL */
     bool all_logs, wrap, follow;
-    struct dash_scroll log, detail, build, help;
+    struct pane_scroll log, detail, build, help;
     enum dash_prompt prompt;
-    char input[PROMPT_MAX * 4 + 1]; /* UTF-8 */
-    struct run_request asked;       /* waits for confirmation; `host` is `asked_host` */
+    char input[INPUT_LINE_SIZE];
+    struct run_request asked; /* waits for confirmation; `host` is `asked_host` */
     char *asked_host;
-    char *notice; /* or NULL */
+    char *answer_of; /* the host that something was asked for last, or NULL */
+    char *notice;    /* or NULL */
     int64_t notice_until_ms;
     bool leave, swap; /* asked for by a key */
     bool abandon;     /* a second time: leave without the run */
@@ -89,8 +83,6 @@ void dash_bar(struct screen *screen, int row, int col, int end, unsigned style, 
 void dash_rule(struct screen *screen, int row, const char *title);
 /* "17:04:31", local time. */
 void dash_time(int64_t at_ms, struct buf *out);
-/* Keeps `scroll` within `lines`, `height` of which are shown. */
-void dash_scroll_fit(struct dash_scroll *scroll, size_t lines, size_t height);
 bool dash_host_is_active(const struct view_host *host);
 
 /* ---- dashboard_head.c: the lines that are always in view; return the row after ---- */
@@ -141,6 +133,8 @@ void dash_list_keys(void (*line)(const char *label, const char *help, bool acts,
 void dash_open_filter(struct dash *dash);
 /* Asks the run, of the selected host or of all; what is destructive is confirmed first. */
 void dash_ask_run(struct dash *dash, enum run_request_kind kind, bool of_selected);
+/* An event of the run: where it is the answer to what was asked last, it is shown in the foot. */
+void dash_hear(struct dash *dash, const struct event *event);
 /* A key while a prompt is open. */
 void dash_type(struct dash *dash, int key);
 void dash_draw_prompt(struct dash *dash, int row);

@@ -25,36 +25,56 @@ void dash_open_filter(struct dash *dash) {
 }
 
 static void send_request(struct dash *dash, const struct run_request *request) {
-    static const char *const done[] = {
-        [RUN_REQUEST_PAUSE] = "asked to pause: no more hosts are activated; c goes on",
-        [RUN_REQUEST_PROMOTE] = "asked to go on",
-        [RUN_REQUEST_DRAIN] = "asked to drain: hosts under way are finished",
-        [RUN_REQUEST_ABORT] = "asked to leave at once",
-        [RUN_REQUEST_TAKE_BACK] = "asked to take back",
-        [RUN_REQUEST_SKIP] = "asked to skip",
+    static const char *const done[][2] = {
+        [RUN_REQUEST_PAUSE] = {"asked to pause: no more hosts are activated; c goes on", ""},
+        [RUN_REQUEST_PROMOTE] = {"asked to go on", ""},
+        [RUN_REQUEST_DRAIN] = {"asked to drain: hosts under way are finished", ""},
+        [RUN_REQUEST_ABORT] = {"asked to leave at once", ""},
+        [RUN_REQUEST_TAKE_BACK] = {"asked to take back ", ""},
+        [RUN_REQUEST_SKIP] = {"asked to skip ", ""},
+        [RUN_REQUEST_RETRY] = {"asked to try ", " again"},
     };
+    _Static_assert(ARRAY_LEN(done) == RUN_REQUEST_COUNT, "words for every request");
     if (dash->request == NULL || dash->view->ended) {
         dash_notice(dash, dash->view->ended ? "the run is over"
                                             : "read-only: the run belongs to another terminal");
         return;
     }
-    dash->request(request, dash->request_arg);
     bool takes_back = request->kind == RUN_REQUEST_TAKE_BACK;
     const char *whom = request->host != NULL ? request->host : takes_back ? "all hosts" : "";
-    dash_notice(dash, "%s%s%s", done[request->kind], whom[0] != '\0' ? " " : "", whom);
+    dash_notice(dash, "%s%s%s", done[request->kind][0], whom, done[request->kind][1]);
+    /* The last: what the run answers at once takes the notice's place. */
+    free(dash->state.answer_of);
+    dash->state.answer_of = request->host != NULL ? xstrdup(request->host) : NULL;
+    dash->request(request, dash->request_arg);
 }
 
 /* The word that confirms: the host's name, or what is about to happen to all. */
 static const char *confirm_word(const struct run_request *request) {
-    if (request->kind == RUN_REQUEST_TAKE_BACK) {
+    if (request->kind == RUN_REQUEST_TAKE_BACK || request->kind == RUN_REQUEST_RETRY) {
         return request->host != NULL ? request->host : "all";
     }
     return request->kind == RUN_REQUEST_ABORT ? "abort" : "drain";
 }
 
-/* What takes a version away from a host, or stops. */
-static bool is_destructive(enum run_request_kind kind) {
-    return kind == RUN_REQUEST_DRAIN || kind == RUN_REQUEST_ABORT || kind == RUN_REQUEST_TAKE_BACK;
+void dash_hear(struct dash *dash, const struct event *event) {
+    const char *whom = dash->state.answer_of;
+    bool own = event->type == EVENT_LOG && event->host == NULL && event->line != NULL &&
+               event->stream != NULL && strcmp(event->stream, "fleet") == 0;
+    if (own && whom != NULL && strncmp(event->line, whom, strlen(whom)) == 0) {
+        dash_notice(dash, "%s", event->line);
+    }
+}
+
+/* What takes a version away from a host, or stops; and a second try where the first one has
+ * changed the host, and may well end the same way. */
+static bool is_destructive(const struct dash *dash, const struct run_request *request) {
+    const struct view_host *host =
+        request->host != NULL ? view_host(dash->view, request->host) : NULL;
+    bool again =
+        request->kind == RUN_REQUEST_RETRY && (host == NULL || host->granted[ACT_ACTIVATE]);
+    return again || request->kind == RUN_REQUEST_DRAIN || request->kind == RUN_REQUEST_ABORT ||
+           request->kind == RUN_REQUEST_TAKE_BACK;
 }
 
 void dash_ask_run(struct dash *dash, enum run_request_kind kind, bool of_selected) {
@@ -65,7 +85,7 @@ void dash_ask_run(struct dash *dash, enum run_request_kind kind, bool of_selecte
     }
     /* Whom it was asked for stays selected, so that one sees what becomes of it. */
     state->pinned = state->pinned || request.host != NULL;
-    if (dash->request == NULL || dash->view->ended || !is_destructive(kind)) {
+    if (dash->request == NULL || dash->view->ended || !is_destructive(dash, &request)) {
         send_request(dash, &request);
         return;
     }
@@ -107,31 +127,6 @@ static void follow_input(struct dash *dash) {
     }
 }
 
-static void append_character(char *input, size_t size, int code) {
-    size_t len = strlen(input);
-    char one[5];
-    size_t count = 0;
-    if (code < 0x80) {
-        one[count++] = (char)code;
-    } else if (code < 0x800) {
-        one[count++] = (char)(0xC0 | code >> 6);
-    } else if (code < 0x10000) {
-        one[count++] = (char)(0xE0 | code >> 12);
-        one[count++] = (char)(0x80 | (code >> 6 & 0x3F));
-    } else {
-        one[count++] = (char)(0xF0 | code >> 18);
-        one[count++] = (char)(0x80 | (code >> 12 & 0x3F));
-        one[count++] = (char)(0x80 | (code >> 6 & 0x3F));
-    }
-    if (code >= 0x80) {
-        one[count++] = (char)(0x80 | (code & 0x3F));
-    }
-    if (len + count < size) {
-        memcpy(input + len, one, count);
-        input[len + count] = '\0';
-    }
-}
-
 void dash_type(struct dash *dash, int key) {
     struct dash_state *state = &dash->state;
     if (key == KEY_ENTER) {
@@ -140,14 +135,7 @@ void dash_type(struct dash *dash, int key) {
         state->input[0] = '\0';
         follow_input(dash);
         state->prompt = PROMPT_NONE;
-    } else if (key == KEY_BACKSPACE) {
-        size_t len = strlen(state->input);
-        while (len > 0 && ((unsigned char)state->input[--len] & 0xC0) == 0x80) {
-        }
-        state->input[len] = '\0';
-        follow_input(dash);
-    } else if (key >= ' ' && key < KEY_ARROW_UP && (key < 0x7F || key >= 0xA0)) {
-        append_character(state->input, sizeof(state->input), key);
+    } else if (input_line_type(state->input, key)) {
         follow_input(dash);
     }
 }
@@ -159,15 +147,27 @@ void dash_draw_prompt(struct dash *dash, int row) {
     struct screen *screen = &dash->screen;
     struct buf text = BUF_INIT;
     if (state->prompt == PROMPT_CONFIRM) {
-        static const char *const what[RUN_REQUEST_COUNT] = {
-            [RUN_REQUEST_DRAIN] = "start no more hosts",
-            [RUN_REQUEST_ABORT] = "leave now, guards armed",
-            [RUN_REQUEST_TAKE_BACK] = "roll back",
-        };
         const char *word = confirm_word(&state->asked);
-        buf_printf(&text, "%s%s%s? type '%s': ", what[state->asked.kind],
-                   state->asked.kind == RUN_REQUEST_TAKE_BACK ? " " : "",
-                   state->asked.kind == RUN_REQUEST_TAKE_BACK ? word : "", word);
+        switch (state->asked.kind) {
+        case RUN_REQUEST_DRAIN:
+            buf_add_text(&text, "start no more hosts");
+            break;
+        case RUN_REQUEST_ABORT:
+            buf_add_text(&text, "leave now, guards armed");
+            break;
+        case RUN_REQUEST_TAKE_BACK:
+            buf_printf(&text, "roll back %s", word);
+            break;
+        case RUN_REQUEST_RETRY:
+            buf_printf(&text, "try %s again", word);
+            break;
+        case RUN_REQUEST_PAUSE:
+        case RUN_REQUEST_PROMOTE:
+        case RUN_REQUEST_SKIP:
+        case RUN_REQUEST_COUNT:
+            break;
+        }
+        buf_printf(&text, "? type '%s': ", word);
     } else {
         buf_add_text(&text, state->prompt == PROMPT_SEARCH ? "search: " : "filter: ");
     }

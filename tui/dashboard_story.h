@@ -8,6 +8,8 @@
 /* Makes room for a line and returns it blank, without host; its texts are the ring's. */
 struct model_line *model_ring_add(struct model_ring *ring);
 
+void model_ring_release(struct model_ring *ring);
+
 /* Before the event is folded into the model; `view` is the state after it. */
 void story_tell(struct model *model, size_t host, const struct event *event,
                 const struct view *view);

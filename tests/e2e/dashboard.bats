@@ -53,7 +53,9 @@ begin_fleet() {
     type_ "$name" ". $T/$name.sh" Enter
 }
 
+# What was typed is noted, so that the last test can tell which keys of the help never were.
 type_() { # name, keys
+    printf '%s\n' "${@:2}" >>"$T/typed"
     tmux_ send-keys -t "$1" "${@:2}"
 }
 
@@ -67,6 +69,17 @@ sees() {
         sleep 0.25
     done
     printf 'no "%s" on:\n' "$2"
+    shown "$1"
+    return 1
+}
+
+sees_match() { # name, pattern
+    local i
+    for i in $(seq 100); do
+        if shown "$1" | grep -Eq -- "$2"; then return 0; fi
+        sleep 0.25
+    done
+    printf 'nothing like "%s" on:\n' "$2"
     shown "$1"
     return 1
 }
@@ -146,6 +159,70 @@ roll_out() { # version: of all four hosts, one at a time, in two waves
     run -1 grep -q '"host":"h4".*"to":"activating"' "$events"
 }
 
+# The mouse as xterm reports it (SGR): a press of button 0, or 64 and 65 for the wheel; from 1.
+click() { # name, button, column, row
+    tmux_ send-keys -t "$1" -l "$(printf '\e[<%d;%d;%dM' "$2" "$3" "$4")"
+}
+
+@test "a host that failed is tried again; all are taken back" {
+    local good bad
+    good=$(system good v8)
+    bad=$(system unit-fails v8b)
+    inventory h1="$good" h2="$bad" h3="$good" h4="$good" 'defaults.policy.waves=[2, "100%"]' \
+        'defaults.policy.max_parallel=2' 'defaults.policy.max_failed=4' \
+        'defaults.policy.min_healthy_time="2s"'
+    open_shell "$screen"
+    begin_fleet "$screen" update --yes
+    sees "$screen" 'activating'
+    press "$screen" 'asked to pause' p
+    sees "$screen" '↺ h2 ' # whoever needs a person stands first
+    sees "$screen" '1 of 4 healthy'
+    press "$screen" "try h2 again? type 'h2'" / h 2 Enter r
+    press "$screen" 'asked to try h2 again' h 2 Enter
+    press "$screen" 'h1 is not tried again: it has ended well' Escape / h 1 Enter r h 1 Enter
+    type_ "$screen" Escape
+    press "$screen" "roll back all? type 'all'" B
+    press "$screen" 'asked to take back all hosts' a l l Enter
+    type_ "$screen" c
+    sees "$screen" 'code 3'
+    given_back "$screen"
+    local events host
+    events=$(journal)/journal.jsonl
+    grep -q ' tries again: h2"' "$events"
+    grep -q ' takes back all hosts"' "$events"
+    grep -q '"host":"h2".*"to":"pending","reason":"retry"' "$events"
+    for host in h1 h2; do
+        grep -q "\"host\":\"$host\".*\"to\":\"rolled_back\"" "$events"
+    done
+}
+
+@test "a host's guard counts down and its packages are named; the mouse selects and scrolls" {
+    roll_out v9
+    open_shell "$screen"
+    begin_fleet "$screen" update --yes
+    sees "$screen" 'probing'
+    press "$screen" 'unless it is renewed' Enter
+    shown "$screen" | grep -Eq 'armed: goes back to generation [0-9]+ in [0-9]+ s unless'
+    press "$screen" 'libfoo' G
+    shown "$screen" | grep -Eq 'libfoo 1\.2\.[0-9]+ → 1\.2\.9'
+    press "$screen" 'PHASE' Escape
+    # Unasked, the terminal's own mouse is left alone.
+    [ "$(tmux_ display-message -p -t "$screen" '#{mouse_any_flag}')" = 0 ]
+    press "$screen" 'click selects' m
+    [ "$(tmux_ display-message -p -t "$screen" '#{mouse_standard_flag} #{mouse_sgr_flag}')" = "1 1" ]
+    local row
+    row=$(shown "$screen" | grep -n ' h3 ' | head -1 | cut -d: -f1)
+    click "$screen" 0 6 "$row"
+    sees_match "$screen" '▸. h3 '
+    click "$screen" 65 6 "$row"
+    sees_match "$screen" '▸. h4 '
+    click "$screen" 64 6 "$row"
+    sees_match "$screen" '▸. h[12] '
+    press "$screen" "terminal's again" m
+    [ "$(tmux_ display-message -p -t "$screen" '#{mouse_any_flag}')" = 0 ]
+    sees "$screen" 'code 0'
+}
+
 @test "views and settings" {
     roll_out v3
     open_shell "$screen"
@@ -168,7 +245,7 @@ roll_out() { # version: of all four hosts, one at a time, in two waves
     press "$screen" 'PHASE' Escape Escape Escape
     press "$screen" 'click selects' m
     press "$screen" "terminal's again" m
-    press "$screen" '▸' j j k Down Up Home End v v
+    press "$screen" '▸' j j k Down Up Home End Space v v
     press "$screen" 'no host has failed' n
     press "$screen" 'plain lines: s brings' s
     [ "$(tmux_ display-message -p -t "$screen" '#{alternate_on}')" = 0 ]
@@ -176,7 +253,7 @@ roll_out() { # version: of all four hosts, one at a time, in two waves
     press "$screen" 'plain lines: s brings' q
     press "$screen" 'PHASE' s
     press "$screen" "type 'drain'" D
-    press "$screen" 'asked to drain' d r a i n Enter
+    type_ "$screen" d r a i n Enter
     sees "$screen" 'code 130'
     given_back "$screen"
     sees "$screen" 'fleet resume'
@@ -262,4 +339,31 @@ wait_until_same() {
         sleep 0.5
     done
     return 1
+}
+
+# The help is made of the table that binds the keys: what stands there and was never typed above, in
+# a run to real hosts, has no test.
+@test "every key of the table was typed into a real rollout" {
+    [ "$BATS_TEST_NUMBER" = "$(grep -c '^@test' "$BATS_TEST_FILENAME")" ]
+    roll_out v10
+    tmux_ new-session -d -s keys -x 120 -y 60 "'$FLEET' --state-dir '$T/state' watch; sleep 600"
+    tmux_ set-option -t keys status off
+    tmux_ resize-window -t keys -x 120 -y 60
+    sees keys 'keys'
+    tmux_ send-keys -t keys '?'
+    sees keys 'In the map:'
+    local label key missing=()
+    shown keys | sed -n '/ keys ─/,/In the map:/p' | grep -v 'In the map:' | sed -n 's/^  \([^ ].\{0,11\}\)  *.*/\1/p' >"$T/labels"
+    [ "$(wc -l <"$T/labels")" -ge 28 ]
+    while read -r label; do
+        for key in ${label//,/ }; do
+            case $key in
+            up | down | home | end) key=${key^} ;;
+            space) key=Space ;;
+            Esc) key=Escape ;;
+            esac
+            grep -qxF -- "$key" "$T/typed" || missing+=("$key")
+        done
+    done <"$T/labels"
+    [ ${#missing[@]} = 0 ] || { echo "never typed: ${missing[*]}"; return 1; }
 }

@@ -307,6 +307,38 @@ Test(dashboard, an_act_is_on_the_host_that_was_shown_selected) {
     cr_expect_str_eq(asked_host, "web1");
 }
 
+Test(dashboard, a_retry_is_typed_out_where_the_host_was_changed) {
+    begin(3, 1);
+    move_to("db1", HOST_UNREACHABLE, "timed out");
+    free(draw());
+    press('r');
+    cr_assert_eq(asked_count, 1);
+    cr_expect_eq(asked.kind, RUN_REQUEST_RETRY);
+    cr_expect_str_eq(asked_host, "db1");
+    expect("asked to try db1 again");
+    move_to("db1", HOST_HEALTHY, NULL);
+    struct event *grant = say(EVENT_GRANT, "db2");
+    grant->act = ACT_ACTIVATE;
+    tell(grant);
+    move_to("db2", HOST_ROLLED_BACK, "web: refused");
+    press(KEY_ESCAPE);
+    free(draw());
+    press('r');
+    expect("try db2 again? type 'db2':");
+    type("db2");
+    press(KEY_ENTER);
+    cr_expect_eq(asked_count, 2);
+    /* What the run refuses is said where one looks. */
+    struct event *line = say(EVENT_LOG, NULL);
+    line->stream = xstrdup("fleet");
+    line->line = xstrdup("db2 can't be tried again: nothing is left to do");
+    dash_hear(&dash, line);
+    tell(line);
+    free(dash.state.filter);
+    dash.state.filter = NULL;
+    cr_expect(strstr(dash.state.notice, "can't be tried again") != NULL);
+}
+
 Test(dashboard, pause_go_on_and_skip_ask_at_once) {
     begin(2, 1);
     free(draw());
@@ -322,7 +354,7 @@ Test(dashboard, pause_go_on_and_skip_ask_at_once) {
 Test(dashboard, a_reader_of_another_run_asks_nothing) {
     begin(2, 1);
     dash.request = NULL;
-    static const char keys[] = "pcxRBDA";
+    static const char keys[] = "pcxrRBDA";
     for (size_t i = 0; keys[i] != '\0'; i++) {
         press(keys[i]);
         expect("read-only");
@@ -336,9 +368,9 @@ Test(dashboard, every_key_of_the_table_is_in_the_help) {
     begin(2, 1);
     screen_resize(&dash.screen, 60, 100);
     press('?');
-    static const char *const labels[] = {"Enter", "n ", "N ",   "l ", "p ", "c ",   "R ", "B ",
-                                         "x ",    "D ", "A ",   "/ ", "f ", "w ",   "a ", "b ",
-                                         "v ",    "s ", "PgUp", "m ", "o ", "Esc ", "q "};
+    static const char *const labels[] = {"Enter", "n ", "N ", "l ",   "p ", "c ", "r ",   "R ",
+                                         "B ",    "x ", "D ", "A ",   "/ ", "f ", "w ",   "a ",
+                                         "b ",    "v ", "s ", "PgUp", "m ", "o ", "Esc ", "q "};
     for (size_t i = 0; i < ARRAY_LEN(labels); i++) {
         char *want = xasprintf("\n  %s", labels[i]);
         expect(want);
@@ -402,12 +434,163 @@ Test(dashboard, the_detail_tells_all_of_a_host) {
     free(draw());
     press(KEY_ENTER);
     expect("ssh -p 2222 root@10.0.0.11");
-    expect("armed: goes back by itself");
-    expect("restarting the following units: web.service");
+    expect("armed: goes back to what it ran before by itself unless it is renewed");
+    expect("restarted   web.service");
     expect("1.5 s");
     expect("✗  web");
     press(KEY_ENTER);
     expect("PHASE");
+}
+
+static void say_guard(const char *host, const char *phase, int64_t deadline_ms) {
+    struct event *event = say(EVENT_GUARD, host);
+    event->phase = xstrdup(phase);
+    event->deadline_ms = deadline_ms;
+    tell(event);
+}
+
+static void move_with(const char *host, enum host_state state, const char *current,
+                      const char *desired, int64_t generation) {
+    struct event *event = say(EVENT_HOST_STATE, host);
+    event->to = state;
+    event->current = xstrdup(current);
+    event->desired = xstrdup(desired);
+    event->generation = generation;
+    tell(event);
+}
+
+Test(dashboard, the_detail_counts_the_guard_down) {
+    begin(2, 1);
+    move_with("db1", HOST_STAGED, "/nix/store/old", "/nix/store/new", 90);
+    struct event *grant = say(EVENT_GRANT, "db1");
+    grant->act = ACT_ACTIVATE;
+    tell(grant);
+    move_to("db1", HOST_ACTIVATING, NULL);
+    say_guard("db1", "activating", 0);
+    free(draw());
+    press(KEY_ENTER);
+    expect("activates; goes back to generation 90 if that fails");
+    move_to("db1", HOST_PROBING, NULL);
+    say_guard("db1", "active", 60000);
+    now_ms += 13000;
+    dash.live = true;
+    dash.now_ms = now_ms;
+    expect("armed: goes back to generation 90 in 47 s unless it is renewed");
+    say_guard("db1", "active", 60000);
+    expect("in 60 s unless");
+    say_guard("db1", "committing", 0);
+    expect("has been told to keep the new system");
+    say_guard("db1", "reverting", 0);
+    expect("takes the host back to generation 90");
+    move_to("db1", HOST_ROLLED_BACK, NULL);
+    expect_not("takes the host back");
+}
+
+Test(dashboard, the_detail_tells_what_changes_in_packages) {
+    begin(2, 1);
+    move_with("db1", HOST_STAGED, "/nix/store/old", "/nix/store/new", 90);
+    move_with("db2", HOST_STAGED, "/nix/store/other", "/nix/store/new", 90);
+    struct event *event = say(EVENT_CHANGE, NULL);
+    event->current = xstrdup("/nix/store/old");
+    event->desired = xstrdup("/nix/store/new");
+    event->packages = xstrdup("{\"added\":[\"jq-1.7\"],\"removed\":[],\"changed\":[{\"name\":"
+                              "\"openssl\",\"from\":\"3.0.13\",\"to\":\"3.0\\u001b[2J14\"}],"
+                              "\"more\":70}");
+    event->closure_bytes = xstrdup("{\"from\":1200000000,\"to\":1300000000}");
+    tell(event);
+    screen_resize(&dash.screen, 40, 100);
+    free(draw());
+    press(KEY_ENTER);
+    expect("PACKAGES  1 changed, 1 added, 0 removed · closure 1.2 GB → 1.3 GB");
+    expect("openssl 3.0.13 → 3.014");
+    expect("+ jq-1.7");
+    expect("more: fleet plan");
+    press(KEY_ESCAPE);
+    press('j');
+    press(KEY_ENTER);
+    expect("db2");
+    expect_not("PACKAGES");
+}
+
+/* ---- builds ---- */
+
+#define STORE "/nix/store/l7vxscggl3askjxgqprsrln5bcs8hr60-"
+
+static void say_step(const char *host, const char *state, const char *drv, const char *parent) {
+    struct event *event = say(EVENT_DERIVATION, host);
+    event->state = xstrdup(state);
+    event->drv = xasprintf(STORE "%s.drv", drv);
+    event->parent = parent != NULL ? xasprintf(STORE "%s.drv", parent) : NULL;
+    tell(event);
+}
+
+static void say_build(const char *host, const char *state, const char *drv) {
+    struct event *event = say(EVENT_BUILD, host);
+    event->state = xstrdup(state);
+    event->drv = xasprintf(STORE "%s.drv", drv);
+    tell(event);
+}
+
+Test(dashboard, builds_are_a_tree_opened_where_something_happens) {
+    begin(2, 1);
+    say_build("db1", "building", "system-db1");
+    say_step("db1", "waiting", "system-db1", NULL);
+    say_step("db1", "waiting", "units", "system-db1");
+    say_step("db1", "waiting", "unit-web", "units");
+    say_step("db1", "waiting", "linux-6.6", "system-db1");
+    say_step("db1", "building", "linux-6.6", NULL);
+    struct event *line = say(EVENT_LOG, "db1");
+    line->stream = xstrdup("build");
+    line->line = xstrdup("CC kernel/sched.o");
+    line->drv = xstrdup(STORE "linux-6.6.drv");
+    tell(line);
+    struct event *phase = say(EVENT_DERIVATION, "db1");
+    phase->state = xstrdup("building");
+    phase->drv = xstrdup(STORE "linux-6.6.drv");
+    phase->phase = xstrdup("buildPhase");
+    phase->machine = xstrdup("big");
+    tell(phase);
+    now_ms += 131000;
+    dash.live = true;
+    dash.now_ms = now_ms;
+    press('b');
+    expect("derivations: 1 building, 3 waiting");
+    expect("├ ● linux-6.6");
+    expect("buildPhase     big");
+    expect("02:11");
+    expect("│    CC kernel/sched.o");
+    expect("├ ◌ units  1 below waits");
+    expect_not("unit-web");
+    /* What another host also waits for isn't waited for anew. */
+    say_step("db2", "waiting", "linux-6.6", "system-db2");
+    expect("1 building, 3 waiting");
+    say_step("db1", "failed", "linux-6.6", NULL);
+    expect("✗ linux-6.6");
+    say_step("db1", "built", "linux-6.6", NULL);
+    expect_not("├");
+    expect("system-db1  2 below wait, 1 below done");
+    say_build("db1", "built", "system-db1");
+    expect("derivations: 4 done");
+}
+
+Test(dashboard, a_tree_of_any_depth_and_size_is_drawn) {
+    begin(1, 1);
+    say_build("db1", "building", "p0");
+    char parent[16] = "";
+    for (int i = 0; i < 2500; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "p%d", i);
+        say_step("db1", i == 60 ? "building" : "waiting", name, i > 0 ? parent : NULL);
+        if (i < 100) {
+            memcpy(parent, name, sizeof(parent));
+        }
+    }
+    cr_expect_eq(dash.model.step_count, MODEL_STEPS);
+    press('b');
+    for (int cols = 40; cols < 200; cols += 30) {
+        screen_resize(&dash.screen, 40, cols);
+        free(draw());
+    }
 }
 
 Test(dashboard, hostile_text_is_shown_harmless) {
