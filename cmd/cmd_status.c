@@ -9,6 +9,7 @@
 #include "cmd/desired.h"
 #include "cmd/host_task.h"
 #include "cmd/status_show.h"
+#include "cmd/status_watch.h"
 #include "core/base/xalloc.h"
 
 #define ASK_TIMEOUT_MS 60000
@@ -120,7 +121,9 @@ int cmd_status(const struct args *args) {
     if (code == 0) {
         code = context_surroundings(&context);
     }
-    if (code == 0) {
+    if (code == 0 && args_count(args, OPTION_WATCH) > 0) {
+        code = status_watch(&context);
+    } else if (code == 0) {
         struct report report;
         report_init(&report, &context);
         code = report_all(&report, &context);

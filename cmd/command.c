@@ -45,10 +45,13 @@ const struct command commands[] = {
             "Asks each host and builds nothing. Exit code 0 only if every host was reached and is "
             "in sync: running system, profile and desired system are the same. Where the desired "
             "one is not known without evaluating, the last one that fleet deployed stands for it. "
-            "With --probe every probe of every host has to pass, too.",
+            "With --probe every probe of every host has to pass, too. --watch keeps the "
+            "connections "
+            "and asks each host again every few seconds, until q or Ctrl-C: on a terminal as a "
+            "dashboard, elsewhere as a line a change, with --json as an object a look.",
         .words = WORDS_SELECTORS,
-        .options = {OPTION_EVAL, OPTION_PROBE},
-        .option_count = 2,
+        .options = {OPTION_EVAL, OPTION_PROBE, OPTION_WATCH},
+        .option_count = 3,
         .run = cmd_status,
     },
     {

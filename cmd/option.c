@@ -100,6 +100,8 @@ const struct option_def option_defs[OPTION_COUNT] = {
                      "evaluate what each host shall run, where that isn't known; builds nothing"},
     [OPTION_PROBE] = {"probe", 0, OPTION_OF_COMMAND, OPTION_IS_FLAG, NULL, NULL,
                       "run each host's health probes once, too"},
+    [OPTION_WATCH] = {"watch", 0, OPTION_OF_COMMAND, OPTION_IS_FLAG, NULL, NULL,
+                      "stay, and ask again and again: a dashboard of the fleet at rest"},
     [OPTION_RUN] = {"run", 0, OPTION_OF_COMMAND, OPTION_IS_TEXT, "RUN", NULL,
                     "undo that run: each of its hosts back to what it ran before it"},
     [OPTION_JUNIT] = {"junit", 0, OPTION_OF_ROLLOUT, OPTION_IS_FILE, "FILE", NULL,

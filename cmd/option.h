@@ -58,6 +58,7 @@ enum option_id {
     OPTION_SPEED,
     OPTION_EVAL,
     OPTION_PROBE,
+    OPTION_WATCH,
     OPTION_RUN,
     OPTION_JUNIT,
     OPTION_METRICS,

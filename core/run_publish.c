@@ -91,24 +91,6 @@ void run_publish_build_log(struct run *run, size_t host, const char *line, size_
     publish_line(run, host, "build", line, len, drv);
 }
 
-/* "[user@]host[:port]", as a person would give it to ssh. */
-static char *login_of(const struct conn_spec *spec) {
-    if (spec == NULL || spec->local || spec->address_count == 0) {
-        return xstrdup("");
-    }
-    struct buf text = BUF_INIT;
-    const struct conn_address *address = &spec->addresses[0];
-    bool bracket = strchr(address->host, ':') != NULL && address->port != 22;
-    if (spec->user != NULL) {
-        buf_printf(&text, "%s@", spec->user);
-    }
-    buf_printf(&text, bracket ? "[%s]" : "%s", address->host);
-    if (address->port != 0 && address->port != 22) {
-        buf_printf(&text, ":%u", (unsigned)address->port);
-    }
-    return buf_take(&text);
-}
-
 /* The healthy time that all hosts share, 0 where they differ. */
 static uint64_t shared_healthy_ms(const struct run *run) {
     uint64_t shared =
@@ -146,7 +128,7 @@ void run_publish_start(struct run *run) {
         const struct inv_host *host = run_inv(run, i);
         event->hosts[i].name = xstrdup(host->name);
         event->hosts[i].wave = (uint32_t)rollout_wave_of(run->rollout, i);
-        event->hosts[i].address = login_of(spec_of(options->specs, host));
+        event->hosts[i].address = spec_login(spec_of(options->specs, host));
     }
     run_publish(run, event, true);
 }

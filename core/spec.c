@@ -459,6 +459,23 @@ const struct conn_spec *spec_of(const struct spec_set *set, const struct inv_hos
     return node != NULL ? &node->spec : NULL;
 }
 
+char *spec_login(const struct conn_spec *spec) {
+    if (spec == NULL || spec->local || spec->address_count == 0) {
+        return xstrdup("");
+    }
+    struct buf text = BUF_INIT;
+    const struct conn_address *address = &spec->addresses[0];
+    bool bracket = strchr(address->host, ':') != NULL && address->port != 22;
+    if (spec->user != NULL) {
+        buf_printf(&text, "%s@", spec->user);
+    }
+    buf_printf(&text, bracket ? "[%s]" : "%s", address->host);
+    if (address->port != 0 && address->port != 22) {
+        buf_printf(&text, ":%u", (unsigned)address->port);
+    }
+    return buf_take(&text);
+}
+
 const char *const *spec_key_files(const struct spec_set *set, size_t *ret_count) {
     *ret_count = set->key_file_count;
     return set->key_files;

@@ -18,6 +18,9 @@ int spec_set_new(const struct inventory *inventory, const struct inv_host *const
 void spec_set_free(struct spec_set *set);
 /* Of an inventory host (also one that is only a jump or a build host); NULL if it wasn't resolved. */
 const struct conn_spec *spec_of(const struct spec_set *set, const struct inv_host *host);
+/* "[user@]host[:port]", as a person would give it to ssh; "" where there is no address. The caller
+ * frees. */
+char *spec_login(const struct conn_spec *spec);
 /* All distinct key files, for keyring_prepare; owned by the set. */
 const char *const *spec_key_files(const struct spec_set *set, size_t *ret_count);
 /* IdentityAgent of ssh_config or $SSH_AUTH_SOCK; NULL for none. */

@@ -80,7 +80,10 @@ void wording_elapsed(int64_t ms, struct buf *out) {
 }
 
 void wording_ssh(const struct view_host *host, struct buf *out) {
-    const char *address = host->address;
+    wording_ssh_line(host->address, out);
+}
+
+void wording_ssh_line(const char *address, struct buf *out) {
     if (address == NULL || address[0] == '\0' || strcmp(address, "local") == 0) {
         return;
     }

@@ -40,6 +40,8 @@ void wording_elapsed(int64_t ms, struct buf *out);
 /* The line to look for oneself, "ssh -p 2222 root@10.0.0.13", from `[user@]host[:port]`; nothing
  * where the host has no address. */
 void wording_ssh(const struct view_host *host, struct buf *out);
+/* The same of the address itself. */
+void wording_ssh_line(const char *address, struct buf *out);
 /* True where this end is what the run's action was to reach. */
 bool wording_is_success(const struct view *view, enum host_state state);
 
