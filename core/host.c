@@ -23,7 +23,8 @@
  *
  *   anything ─► fail ─► end ─► hold ─► unlock ─► close ─► closed
  *                               │ └─► reprobe ─► hold     (bake)
- *                               └─► guard_start           (rollback-wave, rollback-all)
+ *                               ├─► guard_start           (rollback-wave, rollback-all)
+ *                               └─► lock ─► guard_start   (the same, where it was rebooted)
  *
  * A step is called again until it stops answering AGAIN. `on_fail` is the policy in one column:
  * before the activation, say so and let go; from the activation on, go back first. A lost
@@ -137,7 +138,7 @@ const struct step_def host_steps[STEP_COUNT] = {
     [STEP_AWAIT_COPY] = {"await_copy", HOST_STATE_COUNT, step_await_copy, NULL, STEP_FAIL, false,
                          TO(LOCK) | TO(AWAIT_REBOOT) | TO(FAIL)},
     [STEP_LOCK] = {"lock", HOST_STAGING, step_lock, after_lock, STEP_FAIL, true,
-                   TO(COPY) | TO(REBOOT) | TO(FAIL)},
+                   TO(COPY) | TO(REBOOT) | TO(GUARD_START) | TO(FAIL)},
     [STEP_COPY] = {"copy", HOST_STAGING, step_copy, after_copy, STEP_FAIL, true,
                    TO(ROOT) | TO(FAIL)},
     [STEP_ROOT] = {"root", HOST_STAGING, step_root, after_minute, STEP_FAIL, true,
@@ -188,7 +189,7 @@ const struct step_def host_steps[STEP_COUNT] = {
     [STEP_FAIL] = {"fail", HOST_STATE_COUNT, step_fail, after_minute, STEP_END, false, TO(END)},
     [STEP_END] = {"end", HOST_STATE_COUNT, step_end, after_minute, STEP_HOLD, false, TO(HOLD)},
     [STEP_HOLD] = {"hold", HOST_STATE_COUNT, step_hold, NULL, STEP_UNLOCK, false,
-                   TO(UNLOCK) | TO(REPROBE) | TO(GUARD_START)},
+                   TO(UNLOCK) | TO(REPROBE) | TO(GUARD_START) | TO(LOCK)},
     [STEP_REPROBE] = {"reprobe", HOST_STATE_COUNT, step_reprobe, after_probing, STEP_HOLD, true,
                       TO(HOLD)},
     [STEP_UNLOCK] = {"unlock", HOST_STATE_COUNT, step_unlock, after_unlock, STEP_CLOSE, false,

@@ -244,8 +244,10 @@ enum step_result step_probe_back(struct host *host) {
 /* Disarms the guard: the new system runs on, uncommitted. */
 static enum step_result has_left(struct host *host) {
     host->guard_deadline_ms = 0;
-    host_set_string(&host->current, host->desired);
-    if (host->verdict.code != 0) {
+    host_set_string(&host->current, host->going_back ? host->old : host->desired);
+    if (host->going_back) { /* --action test: the profile was never touched */
+        host_set_end(host, HOST_ROLLED_BACK, "%s", host->back_why.message);
+    } else if (host->verdict.code != 0) {
         host_set_end(host, HOST_FAILED,
                      "%.700s (left running, not committed: a reboot brings the old system back)",
                      host->verdict.message);
@@ -365,12 +367,15 @@ enum step_result step_hold(struct host *host) {
     }
     if (host->going_back && host->state == HOST_HEALTHY) {
         host->env.nonce(host->nonce, host->env.arg);
-        return host_go(host, STEP_GUARD_START);
+        host->unguarded = false;
+        /* The lock went with the reboot. */
+        return host_go(host, host->booted_anew ? STEP_LOCK : STEP_GUARD_START);
     }
     if (host->leave && host->state == HOST_HEALTHY) {
         host->leave = false;
-        host_publish(host, HOST_FAILED, "bake",
-                     "failed its probes while its wave baked; left running");
+        char message[ERROR_MESSAGE_MAX];
+        snprintf(message, sizeof(message), "%.900s; left running", host->back_why.message);
+        host_publish(host, HOST_FAILED, "bake", message);
         return STEP_AGAIN;
     }
     if (host->reprobe_running) { /* it could not be reached: no data is not healthy */

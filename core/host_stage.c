@@ -353,6 +353,10 @@ enum step_result step_lock(struct host *host) {
         free(line);
     }
     host->locked = true;
+    host->lock_lost = false;
+    if (host->going_back) {
+        return host_go(host, STEP_GUARD_START);
+    }
     return host_go(host, host->plan.run->action == ACTION_REBOOT ? STEP_REBOOT : STEP_COPY);
 }
 

@@ -379,7 +379,7 @@ void rollout_reprobed(struct rollout *rollout, size_t host, bool ok, uint64_t no
         return;
     }
     if (rollout->policy->on_failure == INV_ON_FAILURE_LEAVE || !member->host->policy.rollback ||
-        member->went_back) {
+        member->went_back || rollout->action == ACTION_REBOOT) {
         book(rollout, member, false);
         member->failed_late = true;
         book(rollout, member, true);

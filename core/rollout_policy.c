@@ -48,7 +48,8 @@ void rollout_doom(struct rollout *rollout, size_t host, bool counts) {
         member->back_counts |= counts;
         return;
     }
-    if (member->went_back || !member->touched || !member->host->policy.rollback) {
+    bool can = rollout->action != ACTION_REBOOT; /* nothing undoes a reboot */
+    if (member->went_back || !member->touched || !member->host->policy.rollback || !can) {
         return;
     }
     if (member->in_flight) {

@@ -373,6 +373,25 @@ Test(host, goes_back_at_once_and_tells_that_the_old_system_fails_its_probes_too)
               world.message);
 }
 
+Test(host, goes_back_once_where_it_was_only_tested) {
+    world.run.action = ACTION_TEST;
+    world.take_back = true;
+    world_run(&world);
+    expect_end(HOST_ROLLED_BACK, "taken-back");
+    expect_story(BREAKS "healthy rolling_back(taken-back) rolled_back(taken-back)");
+    cr_expect_str_eq(machine->running, OLD);
+    cr_expect_str_eq(machine->profile, OLD);
+}
+
+Test(host, takes_the_lock_anew_where_it_went_with_a_reboot) {
+    world.inv.policy.reboot = INV_REBOOT_ALWAYS;
+    world.take_back = true;
+    world_run(&world);
+    expect_end(HOST_ROLLED_BACK, "taken-back");
+    cr_expect_str_eq(machine->running, OLD);
+    cr_expect_str_eq(machine->profile, OLD);
+}
+
 static void old_fails(struct world *self) {
     self->machine.activation_rc = self->took_back ? 1 : 0;
 }

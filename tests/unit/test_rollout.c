@@ -716,6 +716,24 @@ Test(rollout, healthy_once_is_not_healthy) {
     expect("stop max-failed; skip h2 budget; end-wave 1");
 }
 
+Test(rollout, reboot_that_fails_while_it_bakes_is_a_failure_and_no_way_back) {
+    setup(1);
+    f->policy.bake_ms = 1000;
+    f->action = ACTION_REBOOT;
+    start();
+    answer(0);
+    wants(0, ACT_REBOOT);
+    expect("wave 1; reboot h0");
+    moved(0, HOST_REBOOTING);
+    moved(0, HOST_HEALTHY);
+    expect("bake");
+    rollout_tick(r, now_ms += 1000);
+    expect("reprobe h0");
+    rollout_reprobed(r, 0, false, now_ms);
+    expect("leave h0 bake; stop max-failed; end-wave 1; end");
+    assert_exit(3, "failed");
+}
+
 Test(rollout, no_deadline_ticks_while_a_person_paused) {
     bake_two();
     uint64_t until_ms = rollout_next_tick_ms(r);
