@@ -4,6 +4,7 @@
  *                │ ├─► repair (a commit left half done: finish it, inspect again)
  *                │ ├─► choose (rollback: which generation) ─► await_build
  *                │ ├─► adopt (a resumed run: go on where the host's guard is, or inspect again)
+ *                │     ▲ (activate, confirm: its guard went back before this run could confirm it)
  *                └─► end (unchanged)                                          │
  *     ┌───────────────────────────────────────────────────────────────────────┤
  *     ├─► end (push)   ├─► dry_run ─► end                                     │
@@ -155,9 +156,9 @@ const struct step_def host_steps[STEP_COUNT] = {
                           STEP_FAIL, true, TO(ACTIVATE) | TO(FAIL)},
     [STEP_ACTIVATE] = {"activate", HOST_ACTIVATING, step_activate, after_activation,
                        STEP_AWAIT_ROLLBACK, true,
-                       TO(CONFIRM) | TO(END) | TO(FAIL) | TO(AWAIT_ROLLBACK)},
+                       TO(CONFIRM) | TO(ADOPT) | TO(END) | TO(FAIL) | TO(AWAIT_ROLLBACK)},
     [STEP_CONFIRM] = {"confirm", HOST_CONFIRMING, step_confirm, after_confirm, STEP_AWAIT_ROLLBACK,
-                      false, TO(PROBE) | TO(AWAIT_ROLLBACK)},
+                      false, TO(PROBE) | TO(ADOPT) | TO(AWAIT_ROLLBACK)},
     [STEP_PROBE] = {"probe", HOST_PROBING, step_probe, after_probing, STEP_AWAIT_ROLLBACK, true,
                     TO(AWAIT_COMMIT) | TO(VERIFY) | TO(LEAVE) | TO(AWAIT_ROLLBACK)},
     [STEP_AWAIT_COMMIT] = {"await_commit", HOST_STATE_COUNT, step_await_commit, after_probing,

@@ -404,6 +404,22 @@ static enum step_result guard_has_gone(struct host *host) {
                       "fleet-guard.service");
 }
 
+/* The guard that a resumed run has found goes back, as nobody was there for most of its time: that
+ * judges nothing. What becomes of the host is looked at again. */
+static bool was_found_too_late(const struct host *host) {
+    const struct host_resume *resume = &host->plan.resume;
+    bool found = resume->ask && !host->adopted && !resume->back && !resume->taken_back;
+    return found && !host->confirmed;
+}
+
+static enum step_result guard_goes_back(struct host *host) {
+    if (strcmp(host->guard.why, "deadline") == 0 && was_found_too_late(host)) {
+        link_close(&host->fresh);
+        return host_go(host, STEP_ADOPT);
+    }
+    return host_activation_failed(host);
+}
+
 enum step_result step_activate(struct host *host) {
     if ((host->pausing && !host->op_started) || !poll_guard(host, &host->link)) {
         return STEP_AGAIN;
@@ -422,7 +438,7 @@ enum step_result step_activate(struct host *host) {
     case GUARD_REVERTING:
     case GUARD_REVERTED:
     case GUARD_REVERT_FAILED:
-        return host_activation_failed(host);
+        return guard_goes_back(host);
     case GUARD_INERT:
         return host_activation_inert(host);
     case GUARD_COMMITTED:
@@ -505,12 +521,13 @@ enum step_result step_confirm(struct host *host) {
         if (host->op_err == 0) {
             host_take_guard(host);
             if (guard_gave_up(host)) {
-                return host_activation_failed(host);
+                return guard_goes_back(host);
             }
             if (host->lock_lost) {
                 return lock_was_lost(host);
             }
             if (host->guard.phase == GUARD_ACTIVE) {
+                host->confirmed = true;
                 link_take_fresh(host);
                 schedule_renewal(host);
                 return host_go(host, STEP_PROBE);
@@ -528,6 +545,9 @@ enum step_result step_confirm(struct host *host) {
     }
     if (host->fresh.failed) {
         host->fresh.failed = false;
+        if (host_now(host) >= host->guard_deadline_ms && was_found_too_late(host)) {
+            return host_go(host, STEP_ADOPT);
+        }
         if (host_now(host) >= host->guard_deadline_ms && !host->unguarded) {
             return host_failf(host, FLEET_ERR_TIMEOUT, "confirm-timeout",
                               "no new connection within confirm_timeout: %.600s",

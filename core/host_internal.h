@@ -193,6 +193,7 @@ struct host {
     bool unlocking, unlock_tried;
     bool adopted;      /* of a resumed run: its guard's word was taken */
     bool adopt_locked; /* ... and the lock */
+    bool confirmed;    /* its guard was renewed over a new connection, by this very run */
     struct probe_asks asks;
 };
 

@@ -13,7 +13,6 @@
 #include <string.h>
 
 #include "core/base/xalloc.h"
-#include "tests/pipeline/virtual_time.h"
 #include "tests/pipeline/world.h"
 
 static struct world world;
@@ -60,37 +59,8 @@ static void route_leave(void) {
     world.run.action = ACTION_TEST;
 }
 
-/* Its operator died while the new system waited to be confirmed. */
 static void route_adopt(void) {
-    struct machine *machine = &world.machine;
-    struct machine_guard *guard = &machine->guard;
-    *guard = (struct machine_guard){.alive = true,
-                                    .record = true,
-                                    .folder = true,
-                                    .phase = GUARD_ACTIVE,
-                                    .phase_on_disk = GUARD_ACTIVATING,
-                                    .link_generation = 7,
-                                    .confirm_ms = 60000,
-                                    .next_ms = virtual_time_ms() + 40000};
-    snprintf(guard->nonce, sizeof(guard->nonce), "of-the-dead-operator");
-    snprintf(guard->run, sizeof(guard->run), "run-1");
-    snprintf(guard->action, sizeof(guard->action), "switch");
-    snprintf(guard->new, sizeof(guard->new), "%s", NEW);
-    snprintf(guard->old, sizeof(guard->old), "%s", OLD);
-    snprintf(guard->link, sizeof(guard->link), "%s", OLD);
-    snprintf(guard->state, sizeof(guard->state), "active %s rc=0 deadline=%llu.0", guard->nonce,
-             (unsigned long long)(guard->next_ms / 1000));
-    snprintf(machine->running, sizeof(machine->running), "%s", NEW);
-    snprintf(machine->lock_id, sizeof(machine->lock_id), "lock-of-the-dead");
-    snprintf(machine->lock_run, sizeof(machine->lock_run), "run-1");
-    world.run.resumed = true;
-    world.resume = (struct host_resume){.ask = true,
-                                        .nonce = "of-the-dead-operator",
-                                        .desired = NEW,
-                                        .old = OLD,
-                                        .old_generation = 7};
-    world.granted[ACT_COPY] = true;
-    world.granted[ACT_ACTIVATE] = true;
+    world_resume(&world, 40000);
 }
 
 static void route_reboot(void) {

@@ -529,3 +529,20 @@ Test(host, is_probed_again_when_asked) {
     expect_end(HOST_HEALTHY, "");
     cr_expect_eq(world.reprobed, 1);
 }
+
+Test(host, guard_that_is_found_shortly_before_it_goes_back_judges_nothing) {
+    bool confirmed_once = false, late_once = false;
+    for (uint64_t left_ms = 20; left_ms < 600; left_ms += 10) {
+        if (left_ms > 20) {
+            teardown();
+            setup();
+        }
+        world_resume(&world, left_ms);
+        world_run(&world);
+        cr_expect_eq(world.end, HOST_HEALTHY, "with %llu ms left: %s: %s",
+                     (unsigned long long)left_ms, buf_text(&world.story), world.message);
+        late_once |= strstr(buf_text(&world.story), "confirming connecting") != NULL;
+        confirmed_once |= strstr(buf_text(&world.story), "building") == NULL;
+    }
+    cr_expect(late_once && confirmed_once, "late: %d, in time: %d", late_once, confirmed_once);
+}

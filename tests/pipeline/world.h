@@ -77,6 +77,8 @@ struct world {
 
 /* An update from OLD to NEW without probes that fails nowhere. */
 void world_begin(struct world *world);
+/* Its operator died while the new system waited to be confirmed; the guard goes back so soon. */
+void world_resume(struct world *world, uint64_t guard_left_ms);
 /* Begins the host, runs until it is closed and checks everything; then frees. */
 void world_run(struct world *world);
 /* The same in pieces. */
