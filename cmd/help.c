@@ -31,7 +31,7 @@ static const struct {
     {7, "a lock is held; the message names who, and the line to break it"},
     {8, "plan stale"},
     {9, "build or evaluation failed for some hosts; those were not touched"},
-    {130, "interrupted (143: ended by SIGTERM)"},
+    {130, "interrupted (143: by SIGTERM, or as its terminal closed)"},
 };
 
 /* Appends words, wrapped at COLUMNS, each further line indented; the first line begins at `column`. */

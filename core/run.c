@@ -11,7 +11,6 @@
 
 #include <assert.h>
 #include <pwd.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -64,7 +63,6 @@ static void on_display(uv_timer_t *timer) {
 }
 
 static void init_loop(struct run *run) {
-    static const int numbers[] = {SIGINT, SIGTERM};
     uv_timer_t *timers[] = {&run->tick, &run->display, &run->leave};
     uv_loop_init(&run->loop);
     loop_watch_start(&run->watch, &run->loop);
@@ -73,11 +71,7 @@ static void init_loop(struct run *run) {
         uv_timer_init(&run->loop, timers[i]);
         timers[i]->data = run;
     }
-    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
-        uv_signal_init(&run->loop, &run->signals[i]);
-        run->signals[i].data = run;
-        uv_signal_start(&run->signals[i], run_on_signal, numbers[i]);
-    }
+    run_watch_signals(run);
     uv_timer_start(&run->display, on_display, TICK_MS, TICK_MS);
     run->transport = transport_new(&run->loop, run->options->keyring);
 }

@@ -67,7 +67,7 @@ struct run_options {
 
 /* Runs to the end. Returns the exit code of CONTRACT; `error` is filled when it is 1 or 2 before any event.
  * SIGINT/SIGTERM: the first drains, the second leaves within ten seconds with the guards armed, the
- * third leaves at once. A run that waits for promotion looks once a second for RUN_PROMOTE_FILE.
+ * third leaves at once. SIGHUP drains, too. A run that waits for promotion looks once a second for RUN_PROMOTE_FILE.
  * *ret_run_id (RUN_ID_SIZE bytes, may be NULL) gets the run's id. */
 int run_execute(const struct run_options *options, char *ret_run_id, struct error *error);
 

@@ -65,7 +65,7 @@ struct run {
     struct resume *resume;   /* NULL: a new run */
     uint64_t seq;
     uv_timer_t tick, display, leave;
-    uv_signal_t signals[2];
+    uv_signal_t signals[3];
     int signal; /* the first that came, or 0 */
     int signal_count;
     bool ended; /* ROLLOUT_END was seen, or the program leaves */
@@ -158,7 +158,10 @@ void run_look_for_promotion(struct run *run);
 
 /* ---- run_signal.c ---- */
 
-void run_on_signal(uv_signal_t *handle, int number);
+/* From now on; the handles are the caller's to close. */
+void run_watch_signals(struct run *run);
+/* As if the signal had come once more. */
+void run_interrupt(struct run *run, int number);
 
 /* ---- run_end.c ---- */
 

@@ -67,7 +67,7 @@ void run_on_request(const struct run_request *request, void *arg) {
         /* The same as Ctrl-C, once or twice. */
         int wanted = request->kind == RUN_REQUEST_DRAIN ? 1 : 2;
         while (run->signal_count < wanted) {
-            run_on_signal(&run->signals[0], SIGINT);
+            run_interrupt(run, SIGINT);
         }
         return;
     }

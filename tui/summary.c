@@ -5,6 +5,7 @@
 
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
+#include "core/resume.h"
 #include "tui/wording.h"
 
 /* More hosts than that are no list to read: `fleet show` has the rest. */
@@ -256,11 +257,12 @@ static void write_failed_before(const struct view *view, struct buf *out) {
 
 static void write_next(const struct view *view, struct buf *out) {
     const char *run = wording_short_run(view->run);
-    if (is_interrupted(view)) {
-        buf_printf(out, "  go on with: fleet resume %s\n", run);
-    } else if (view->exit == 6) {
+    bool may_resume = view->action != ACTION_BUILD && view->action != ACTION_DRY_ACTIVATE;
+    if (view->exit == 6) {
         buf_printf(out, "  it waits after wave %u of %u; go on with: fleet promote %s\n",
                    view->wave, view->wave_count, run);
+    } else if (is_interrupted(view) || (may_resume && resume_is_due(view))) {
+        buf_printf(out, "  go on with: fleet resume %s\n", run);
     }
 }
 

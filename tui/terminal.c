@@ -89,6 +89,9 @@ static void catch_deadly(void) {
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < ARRAY_LEN(deadly); i++) {
         sigaction(deadly[i], &action, &former[i]);
+        if (deadly[i] == SIGHUP && former[i].sa_handler != SIG_DFL) {
+            sigaction(SIGHUP, &former[i], NULL); /* a run drains, and doesn't die of it */
+        }
     }
 }
 

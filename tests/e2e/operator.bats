@@ -78,38 +78,6 @@ await_alone() { # HOST
     assert_state h4 unchanged
 }
 
-@test "interrupted once it drains; the host under way ends healthy, the others are not started" {
-    inventory h1="$(system good v2)" h2="$(system good v2)" 'hosts.h1.policy.min_healthy_time="3s"'
-    start_update --waves 1,100%
-    await_state 30 h1 probing
-    kill -INT "$operator"
-    end_update
-    assert_exit 130
-    assert_state h1 healthy
-    assert_state h2 skipped stopped
-    assert_host h1 "$(system good v2)" 2
-    assert_host h2 "$v0" 1
-    grep -q 'fleet resume' "$text"
-}
-
-@test "interrupted twice it leaves within ten seconds with the guard armed" {
-    inventory h2="$(system good v2)" 'hosts.h2.policy.min_healthy_time="60s"' \
-        'defaults.policy.confirm_timeout="5s"'
-    start_update
-    await_state 30 h2 probing
-    kill -INT "$operator"
-    sleep 0.5
-    kill -INT "$operator"
-    SECONDS=0
-    end_update
-    [ "$SECONDS" -le 10 ]
-    [ "$status" = 130 ] || [ "$status" = 4 ]
-    grep -q 'fleet resume' "$text"
-    await_alone h2
-    assert_host h2 "$v0" 1
-    assert_serves h2 v0
-}
-
 @test "nix-collect-garbage during the copy, while staged and while probing: still healthy" {
     inventory h7="$(system good v3 --paths 400 --bytes 40000000)" h8="$(system good v1)" \
         'defaults.copy.max_rate="8MB"' 'hosts.h7.policy.min_healthy_time="3s"' \
