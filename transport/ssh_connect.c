@@ -133,6 +133,8 @@ static ssize_t on_recv(libssh2_socket_t socket, void *buffer, size_t length, int
             ssh_jump_opened(session->jump, session);
         }
         ssh_kexinit_feed(&session->kexinit, buffer, (size_t)got);
+    } else if (got != -EAGAIN) {
+        session->hung_up = true;
     }
     return got;
 }
@@ -142,7 +144,11 @@ static ssize_t on_send(libssh2_socket_t socket, const void *buffer, size_t lengt
     struct ssh_session *session = *abstract;
     (void)socket;
     (void)flags;
-    return session->link != NULL ? ssh_link_send(session->link, buffer, length) : -EPIPE;
+    ssize_t sent = session->link != NULL ? ssh_link_send(session->link, buffer, length) : -EPIPE;
+    if (sent < 0 && sent != -EAGAIN) {
+        session->hung_up = true;
+    }
+    return sent;
 }
 
 static void on_disconnect(LIBSSH2_SESSION *ssh, int reason, const char *message, int message_len,
@@ -236,17 +242,16 @@ static bool is_broken(int rc) {
            rc == LIBSSH2_ERROR_SOCKET_SEND;
 }
 
-/* True if the connection ended and nobody said why. libssh2 1.11.1
- * answers SOCKET_NONE where the peer has gone before its KEXINIT. */
+/* True if the connection ended and nobody said why. libssh2 has many words for that, among them
+ * "Unable to exchange encryption keys". */
 static bool has_ended(const struct ssh_session *session, int rc) {
-    bool gone = rc == LIBSSH2_ERROR_SOCKET_NONE && !session->kexinit.done;
-    return (is_broken(rc) || gone) && ssh_link_error(session->link) == NULL &&
+    return (is_broken(rc) || session->hung_up) && ssh_link_error(session->link) == NULL &&
            session->farewell == NULL;
 }
 
 /* sshd drops connections at random while too many others are not logged in yet (MaxStartups):
- * before its banner, silently or with one of these lines. One that is restarted drops them behind
- * its banner, too. */
+ * before its banner, silently or with one of these lines. One that is restarted drops them at
+ * any time. */
 static bool was_dropped(const struct ssh_session *session, int rc) {
     const struct ssh_kexinit *kexinit = &session->kexinit;
     const char *seen = buf_text(&kexinit->seen);
@@ -368,6 +373,7 @@ void ssh_connect_release(struct ssh_session *session) {
     ssh_kexinit_release(&session->kexinit);
     free(session->host_key_order);
     session->host_key_order = NULL;
+    session->hung_up = false;
     free(session->farewell);
     session->farewell = NULL;
     uv_timer_stop(&session->timer);

@@ -77,6 +77,7 @@ struct ssh_session {
     unsigned retries; /* of the current address, see ssh_connect.c */
     LIBSSH2_SESSION *ssh;
     struct ssh_kexinit kexinit;
+    bool hung_up;   /* the peer's end of the connection is gone */
     char *farewell; /* what the peer said when it disconnected, cleaned; or NULL */
     char *host_key_order;
     struct ssh_auth auth;
