@@ -35,7 +35,8 @@ class Cell:
         self.host, self.systems, self.folder = slot.host, slot.systems, slot.new_folder(self)
         self.wire = Wire(self.host.address)
         self.flood, self.flood_bytes = "", slot.flood_bytes
-        self.traces = self.lifted = False
+        self.await_hit = None  # where the fault itself tells when it hit
+        self.lifted = False
         self.anchor = self.run = None
         self.system = None
         self.gate = os.path.join(self.folder, "gate")
@@ -125,14 +126,14 @@ class Cell:
         if self.phase.advance:
             self.phase.advance(self)
         event = self.run.await_state(self.phase.state, 90)
-        if not (self.fault.before and self.traces and not self.flood):
+        if not (self.await_hit and not self.flood):
             self.phase.reached(self)
         self.hit_at = None
         evidence = self.fault.put(self)
         hit_at = self.hit_at or time.time()
         self.phase.release(self)
-        if self.traces:
-            hit_at = self.await_trace()
+        if self.await_hit:
+            hit_at = self.until("trace of the fault", self.await_hit, 60)
         if self.fault.lifted != "after":
             time.sleep(self.fault.lifted)
             self.fault_after()
@@ -148,14 +149,6 @@ class Cell:
             return value
 
         return until(what, look, seconds)
-
-    def await_trace(self):
-        path = "/var/log/garbage"
-
-        def look():
-            return self.host.inside(f"tail -n 1 {path} 2>/dev/null", check=False).strip()
-
-        return float(self.until("trace of the fault on the host", look, 60))
 
     def judge(self, code, began, hit_at):
         run = self.run

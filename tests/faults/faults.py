@@ -23,6 +23,7 @@ LOSS = 0.1
 FREEZE_S = 3
 CONFIRM_S = 8  # confirm_timeout of every cell
 LONG_FREEZE_S = CONFIRM_S + 6
+CUT_BYTE = 2000
 GARBAGE = bytes(range(256)) * 16
 DAY_S = 86400
 
@@ -69,6 +70,14 @@ def put_reset(cell):
     carried = cell.wire.do(lambda proxy: sum(link.carried for link in proxy.links))
     count = act(cell, lambda proxy: proxy.reset_all())
     return hit(count, f"connections reset after {carried} bytes")
+
+
+def put_cut(cell):
+    """In the middle of the key exchange of a connection that is held before its first byte."""
+    cell.until("new connection at the proxy", lambda: cell.wire.get("waiting"), 30)
+    cell.wire.do(lambda proxy: proxy.cut_new(CUT_BYTE))
+    cell.await_hit = lambda: cell.wire.get("cut_at")
+    return f"a connection is reset at byte {CUT_BYTE}"
 
 
 def put_silence(cell):
@@ -208,6 +217,11 @@ exit 0
 """
 
 
+def last_trace(cell):
+    said = cell.host.inside("tail -n 1 /var/log/garbage 2>/dev/null", check=False).strip()
+    return float(said) if said else None
+
+
 def put_garbage_shell(cell):
     """Root's login shell talks garbage; a new session is what meets it."""
     cell.host.inside(
@@ -215,7 +229,7 @@ def put_garbage_shell(cell):
         f"sed -i -E 's|^(root:.*):[^:]*$|\\1:{SHELL}|' /etc/passwd"
     )
     cell.wire.do(lambda proxy: proxy.reset_all())
-    cell.traces = True
+    cell.await_hit = lambda: last_trace(cell)
     return "root's shell talks garbage"
 
 
@@ -235,7 +249,7 @@ esac
 EOF
 sed -i '1s/sh/bash/' /usr/bin/nix-store; chmod 755 /usr/bin/nix-store"""
     )
-    cell.traces = True
+    cell.await_hit = lambda: last_trace(cell)
 
 
 def lift_garbage_serve(cell):
@@ -246,7 +260,7 @@ def prepare_flood(cell):
     cell.flood = f"""yes 'this activation never stops talking, whatever it is told' | head -c {cell.flood_bytes}
 date +%s.%N >>/var/log/garbage"""
     cell.host.inside("rm -f /var/log/garbage")
-    cell.traces = True
+    cell.await_hit = lambda: last_trace(cell)
 
 
 def await_traces(cell):
@@ -309,6 +323,13 @@ FAULTS = {
         "bytes stop, the connection stays", put_stall, {**ALL_NEW, "connecting": "NU"}, lift_wire
     ),
     "reset": Fault("connection reset", put_reset, ALL_NEW, lift_wire),
+    "reset-handshake": Fault(
+        f"connection reset at byte {CUT_BYTE}", put_cut, {"connecting": "N", "confirming": "N", "rebooting": "N"},
+        pointless=dict.fromkeys(
+            ["building", "staging", "staged", "activating", "probing", "committing", "rolling_back"],
+            "no connection begins then",
+        ),
+    ),
     "silence": Fault(
         "never answers again", put_silence,
         {"connecting": "U", "before": "O", "staged": "OQ", "window": "Q", "commit": "Q", "after": "Q",

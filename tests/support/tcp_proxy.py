@@ -23,6 +23,7 @@ import asyncio
 import random
 import socket
 import struct
+import time
 
 PIECE = 65536
 RETRANSMISSION_S = (0.2, 1.2)
@@ -44,6 +45,8 @@ class Proxy:
         self.waiting = 0  # links that are held now
         self.late = 0  # pieces that came late
         self.spoilt = 0  # connections that were given noise
+        self.cut_next = None  # (number, byte): see cut_new
+        self.cut_at = None  # when that cut was, by time.time()
         self.port = None
         self.server = None
 
@@ -86,6 +89,10 @@ class Proxy:
         for link in list(self.links):
             link.reset()
         return count
+
+    def cut_new(self, byte):
+        """Of the newest connection and those to come the first to have carried so many bytes is reset."""
+        self.cut_next = (self.connections, byte)
 
     def spoil(self, noise):
         """Noise into every connection, in place of the banner where that has not passed yet."""
@@ -134,6 +141,15 @@ class Link:
             or (first and proxy.stall is not None and self.carried > proxy.stall)
         )
 
+    def is_cut(self):
+        proxy = self.proxy
+        number, byte = proxy.cut_next or (self.number + 1, 0)
+        if self.number >= number and self.carried > byte:
+            proxy.cut_next = None
+            proxy.cut_at = time.time()
+            return True
+        return proxy.cut is not None and self.number == 1 and self.carried > proxy.cut
+
     async def wait_while_held(self, up):
         if not self.is_held(up):
             return
@@ -175,7 +191,7 @@ class Link:
                 self.carried += len(data)
                 self.carried_up += len(data) if up else 0
                 await self.wait_while_held(up)
-                if self.proxy.cut is not None and self.number == 1 and self.carried > self.proxy.cut:
+                if self.is_cut():
                     self.reset()
                     break
                 await queue.put((self.due(loop), data))
