@@ -12,6 +12,7 @@
 
 #include "cmd/displays.h"
 #include "cmd/question.h"
+#include "cmd/run_elsewhere.h"
 #include "cmd/run_log.h"
 #include "cmd/undo.h"
 #include "core/base/text.h"
@@ -229,7 +230,11 @@ static int take_up(const struct args *args, bool promote) {
         if (err == 0) {
             err = run_log_read(&log, &error);
         }
-        code = err == 0 ? choose(context, &log, promote) : context_fail(&error);
+        const char *name = args->word_count > 0 ? args->words[0] : NULL;
+        bool elsewhere = err != 0 && strcmp(error.reason, "no-run") == 0 && !promote;
+        code = err == 0    ? choose(context, &log, promote)
+               : elsewhere ? run_elsewhere(context, name, &error)
+                           : context_fail(&error);
     }
     if (code == EXIT_DONE) {
         run_log_release(&log);

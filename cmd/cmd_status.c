@@ -8,6 +8,7 @@
 
 #include "cmd/desired.h"
 #include "cmd/host_task.h"
+#include "cmd/run_unfinished.h"
 #include "cmd/status_show.h"
 #include "cmd/status_watch.h"
 #include "core/base/xalloc.h"
@@ -127,6 +128,7 @@ int cmd_status(const struct args *args) {
         struct report report;
         report_init(&report, &context);
         code = report_all(&report, &context);
+        run_unfinished_tell(&context);
         report_release(&report);
     }
     context_release(&context);

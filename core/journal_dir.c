@@ -177,7 +177,7 @@ static int refuse(char *const *ids, size_t count, const char *part, int best, co
             buf_printf(&names, "%s%s", shown++ > 0 ? ", " : "", ids[i]);
         }
     }
-    error_set(error, FLEET_ERR_USAGE, "no-run",
+    error_set(error, FLEET_ERR_USAGE, "several-runs",
               "%s may be any of several runs: %s; write more of it", part, buf_text(&names));
     buf_free(&names);
     return FLEET_ERR_USAGE;

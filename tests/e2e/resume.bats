@@ -85,6 +85,36 @@ load resume_driver
     [ "$(logins h1)" = "$logged_in" ]
 }
 
+@test "status names the run that was cut off; another machine is told who holds the hosts" {
+    fresh good h1 h2
+    inventory h1="$new" h2="$(system good "$version" h2)" 'defaults.policy.min_healthy_time="3s"' \
+        'defaults.policy.confirm_timeout="40s"'
+    start_update --waves 1,100%
+    await_state 40 h2 staged
+    die_at h1 probing
+    fleet status
+    grep -q "run $(run_of) (switch) was interrupted; 2 of 2 hosts are still to be done: h1, h2. Go on with .fleet resume $(run_of)" "$text"
+    fleet status --json
+    run -1 grep -q 'was interrupted' "$text"
+    for name in "$(run_of)" ''; do
+        status=0
+        "$FLEET" -i "$inventory" --state-dir "$T/elsewhere" resume --no-input $name >"$events" 2>"$text" </dev/null 3>&- || status=$?
+        assert_exit 7
+        grep -Eq "^h1: run $(run_of) of root@.*: its guard waits for the new version to be confirmed, and goes back by itself in [0-9]+ s; its lock holds for [0-9]+ s more" "$text"
+        grep -Eq "^h2: run $(run_of) of root@.*: its lock holds for [0-9]+ s more" "$text"
+        grep -q "fleet resume $(run_of). there takes it up" "$text"
+    done
+    resume
+    assert_exit 0
+    for h in h1 h2; do assert_state $h healthy; done
+    fleet status
+    run -1 grep 'fleet resume' "$text"
+    status=0
+    "$FLEET" -i "$inventory" --state-dir "$T/elsewhere" resume --no-input >"$events" 2>"$text" </dev/null 3>&- || status=$?
+    assert_exit 2
+    grep -q 'no host that answered knows of such a run' "$text"
+}
+
 @test "a run that is alive is left alone" {
     fresh good h1
     start_update
