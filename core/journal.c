@@ -193,6 +193,18 @@ static int write_whole(int fd, const char *data, size_t len) {
     return 0;
 }
 
+int journal_check(const struct journal *journal, struct error *error) {
+    struct stat status;
+    if (fstat(journal->fd, &status) != 0 || status.st_nlink > 0) {
+        return 0; /* what else may be wrong shows when it is written */
+    }
+    return error_set(error, FLEET_ERR_SYSTEM, "journal-gone",
+                     "the run's journal %s was removed while the run goes on: no host is given "
+                     "anything more to do, and hosts under way go back. There is nothing left to "
+                     "resume: look at the fleet with `fleet status`, then begin a new run",
+                     journal->path);
+}
+
 int journal_append(struct journal *journal, const struct event *event, bool sync,
                    struct error *error) {
     buf_clear(&journal->line);
@@ -207,6 +219,10 @@ int journal_append(struct journal *journal, const struct event *event, bool sync
     journal->size += (off_t)journal->line.len;
     if (!sync) {
         return 0;
+    }
+    int err = journal_check(journal, error);
+    if (err != 0) {
+        return err;
     }
     if (journal->sync_failed || fdatasync(journal->fd) != 0) {
         errnum = journal->sync_failed ? EIO : errno;

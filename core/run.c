@@ -54,6 +54,10 @@ static uint32_t lanes_for(const struct run_options *options) {
 
 static void on_display(uv_timer_t *timer) {
     struct run *run = timer->data;
+    struct error error = ERROR_INIT;
+    if (journal_check(run->journal, &error) != 0) {
+        run_fail(run, &error);
+    }
     run_look_for_promotion(run);
     struct buf waiting = BUF_INIT;
     rollout_waiting(run->rollout, run_now_ms(), &waiting);

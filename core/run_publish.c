@@ -136,7 +136,9 @@ void run_publish_start(struct run *run) {
 void run_publish_end(struct run *run, int exit_code) {
     struct event *event = event_new(EVENT_RUN_END);
     const char *result = rollout_result(run->rollout, run->signal);
-    event->result = xstrdup(run->failure.code != 0 ? "interrupted" : result);
+    bool gone = strcmp(run->failure.reason, "journal-gone") == 0;
+    result = gone ? "journal-gone" : run->failure.code != 0 ? "interrupted" : result;
+    event->result = xstrdup(result);
     event->exit = exit_code;
     for (int state = 0; state < HOST_STATE_COUNT; state++) {
         event->counts[state] = (uint32_t)rollout_count(run->rollout, (enum host_state)state);

@@ -257,7 +257,8 @@ static void write_failed_before(const struct view *view, struct buf *out) {
 
 static void write_next(const struct view *view, struct buf *out) {
     const char *run = wording_short_run(view->run);
-    bool may_resume = view->action != ACTION_BUILD && view->action != ACTION_DRY_ACTIVATE;
+    bool gone = view->result != NULL && strcmp(view->result, "journal-gone") == 0;
+    bool may_resume = view->action != ACTION_BUILD && view->action != ACTION_DRY_ACTIVATE && !gone;
     if (view->exit == 6) {
         buf_printf(out, "  it waits after wave %u of %u; go on with: fleet promote %s\n",
                    view->wave, view->wave_count, run);

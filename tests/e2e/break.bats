@@ -40,7 +40,7 @@ update_until_disk_is_full_at() { # STATE
 
 @test "no room for the journal: nothing is started, nothing is left" {
     inventory h1="$(system good v1)"
-    mkdir "$T/small"
+    mkdir -p "$T/small"
     mount -t tmpfs -o size=64k none "$T/small"
     status=0
     "$FLEET" -i "$inventory" --state-dir "$T/small/state" update --yes >"$events" 2>"$text" \
@@ -62,8 +62,38 @@ update_until_disk_is_full_at() { # STATE
     done
 }
 
+@test "a state folder that is removed in mid-run: nothing more is granted, the host goes back" {
+    inventory h1="$(system good v1)" 'hosts.h1.policy.min_healthy_time="5s"'
+    for state in staging probing; do
+        start_update
+        await_state 20 h1 "$state"
+        rm -rf "$T/state"
+        end_update
+        assert_exit 1
+        assert_says "journal.jsonl was removed while the run goes on"
+        assert_says "begin a new run"
+        run ! grep -q "fleet resume" "$text"
+        await_host 20 h1 "$v0" 1
+    done
+}
+
+@test "a disk that fills up in mid-run leaves the room that the journal has taken" {
+    inventory h1="$(system good v1)"
+    mkdir -p "$T/small"
+    mount -t tmpfs -o size=1m none "$T/small"
+    "$FLEET" -i "$inventory" --state-dir "$T/small/state" update --yes --json \
+        >"$events" 2>"$text" </dev/null 3>&- &
+    operator=$!
+    await_state 20 h1 staging
+    dd if=/dev/zero of="$T/small/full" bs=4k 2>/dev/null || true
+    end_update
+    assert_exit 0
+    assert_host h1 "$(system good v1)" 2
+    grep -q '"type":"run_end"' "$T"/small/state/runs/*/journal.jsonl
+}
+
 @test "one machine under two names: one of them, and said so; with --lock-timeout both" {
-    inventory h1="$(system good v1)" h1
+    inventory h1="$(system good v2)" h1
     python3 - "$inventory" <<'PYTHON'
 import json, sys
 with open(sys.argv[1]) as file:
@@ -76,10 +106,10 @@ PYTHON
     assert_exit 7
     assert_says "on the same machine under another name"
     [ "$(event end)" = 'run_end 7 {"healthy": 1, "skipped": 1}' ]
-    assert_host h1 "$(system good v1)" 2
+    assert_host h1 "$(system good v2)" 3
     update --now --parallel 2 --lock-timeout 30s
     assert_exit 0
-    assert_host h1 "$(system good v1)" 2
+    assert_host h1 "$(system good v2)" 3
 }
 
 @test "a build command that never stops printing is ended" {
@@ -87,7 +117,7 @@ PYTHON
     update
     assert_exit 9
     assert_says "on its standard output, where one store path is expected"
-    assert_host h1 "$(system good v1)" 2
+    assert_host h1 "$(system good v2)" 3
 }
 
 @test "an inventory without hosts" {

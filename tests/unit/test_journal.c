@@ -299,6 +299,23 @@ Test(journal, runs_of_one_second_are_listed_by_their_first_event) {
     free(list);
 }
 
+Test(journal, removed_one_is_noticed_before_anything_is_granted) {
+    struct journal *journal = NULL;
+    struct error error = ERROR_INIT;
+    cr_assert_eq(journal_create(state_dir, "gone", &journal, &error), 0);
+    cr_assert_eq(journal_check(journal, &error), 0);
+    char *path = xasprintf("%s/journal.jsonl", journal_dir(journal));
+    cr_assert_eq(unlink(path), 0);
+    free(path);
+    struct event *event = event_new(EVENT_GRANT);
+    cr_assert_eq(journal_append(journal, event, false, &error), 0, "only a grant must be on disk");
+    cr_assert_eq(journal_append(journal, event, true, &error), FLEET_ERR_SYSTEM);
+    cr_assert_str_eq(error.reason, "journal-gone");
+    cr_assert_eq(journal_check(journal, &error), FLEET_ERR_SYSTEM);
+    event_free(event);
+    journal_close(journal);
+}
+
 Test(journal, no_run_yet) {
     struct journal_reader *reader = NULL;
     char *id = NULL;
