@@ -72,6 +72,7 @@ class Cell:
             "defaults": {
                 "user": "root", "identity_file": os.path.join(os.environ["FLEET_TESTBED"], "key"),
                 "connect_timeout": "8s",
+                "nix_options": {"sandbox": "false", "substituters": "", "build-users-group": ""},
                 "policy": {
                     "waves": ["100%"], "startup_grace": "0s", "min_healthy_time": "1s",
                     "confirm_timeout": f"{CONFIRM_S}s", "healthy_deadline":

@@ -118,7 +118,7 @@ def hit(count, what):
 
 
 def put_sshd_kill(cell):
-    return hit(cell.host.kill("sshd", "sshd-session"), "processes of sshd's killed")
+    return hit(cell.host.kill_sshd(), "processes of sshd's killed")
 
 
 def freeze(seconds):
@@ -133,12 +133,12 @@ def freeze(seconds):
 
 
 def put_reboot(cell):
-    first = cell.host.first()
-    if not first:
+    leader = cell.host.leader()
+    if leader is None:
         return put_power_cut(cell)  # it goes down or comes up already
     cell.host.inside("systemctl --no-block reboot")
     cell.hit_at = time.time()
-    until(f"reboot of {cell.host.name}", lambda: cell.host.first() != first, 60)
+    until(f"reboot of {cell.host.name}", lambda: cell.host.leader() != leader, 60)
     return "it went down for a reboot"
 
 
@@ -203,7 +203,7 @@ def build_clock():
 
 
 def put_nix_kill(cell):
-    return hit(cell.host.kill("nix-store", "nix-daemon", "nix"), "processes of Nix's killed")
+    return hit(cell.host.kill_nix(), "processes of Nix's killed")
 
 
 # ---- what a host says ----

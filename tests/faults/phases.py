@@ -6,6 +6,7 @@ before the run starts, `advance` when the run has come far enough, `reached` say
 in the phase for sure.
 """
 
+import contextlib
 import os
 
 HOOK = r"""#!/bin/sh
@@ -38,20 +39,15 @@ def set_hook(cell, when, held):
 
 def is_held_there(cell):
     def look():
-        path = f"/proc/{cell.host.first()}/root/run/testbed-held"
-        return os.path.exists(path)
+        return os.path.exists(cell.host.path("/run/testbed-held"))
 
     cell.until(f"sign of {cell.host.name} that it waits", look, 60)
 
 
 def release_hook(cell):
-    # Its systemd may be gone or frozen by now: then the hold is gone, or goes as a plain file.
-    first = cell.host.first()
-    try:
-        if first:
-            os.unlink(f"/proc/{first}/root/run/testbed-hold")
-    except OSError:
-        pass
+    # Its systemd may be gone by now: then the hold is, too.
+    with contextlib.suppress(OSError):
+        os.unlink(cell.host.path("/run/testbed-hold"))
 
 
 # ---- by phase ----
@@ -121,14 +117,13 @@ def hold_way_back(cell):
 
 
 def hold_boot(cell):
-    cell.boot_before = cell.host.boot_id()
     cell.wire.set(hold_from=3)
 
 
 def await_boot(cell):
-    first = cell.host.first()
-    cell.until(f"sign of {cell.host.name}'s going down", lambda: cell.host.first() != first, 60)
-    cell.until(f"sshd of {cell.host.name}'s", lambda: cell.host.pids("sshd"), 60)
+    leader = cell.host.leader()
+    cell.until(f"sign of {cell.host.name}'s going down", lambda: cell.host.leader() != leader, 60)
+    cell.until(f"sshd of {cell.host.name}'s", lambda: cell.host.find("sshd"), 60)
 
 
 def nothing(cell):
