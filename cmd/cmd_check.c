@@ -111,9 +111,6 @@ int cmd_check(const struct args *args) {
     if (code == 0) {
         code = check_health(&context);
     }
-    if (code == 0) {
-        code = context_honours(&context);
-    }
     bool reach = args_count(args, OPTION_REACH) > 0;
     if (code == 0 && !context.json && context.verbosity >= 0) {
         size_t hosts = context.inventory->host_count;

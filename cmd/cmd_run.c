@@ -49,9 +49,6 @@ static int prepare(struct context *context, enum run_action action) {
     if (code == 0) {
         code = plan != NULL ? planned_load(context, plan, &run_planned) : context_select(context);
     }
-    if (code == 0 && action != ACTION_ROLLBACK && action != ACTION_REBOOT) {
-        code = context_honours(context);
-    }
     if (code == 0) {
         code = context_surroundings(context);
     }

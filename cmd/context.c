@@ -174,26 +174,6 @@ int context_select_one(struct context *context) {
     return 0;
 }
 
-int context_honours(const struct context *context) {
-    size_t refused = 0;
-    for (size_t i = 0; i < context->host_count; i++) {
-        const struct inv_host *host = context->hosts[i];
-        const char *file = context->inventory->path;
-        if (host->copy.cache_push != NULL) {
-            fprintf(
-                stderr,
-                "%s: hosts.%s.copy.cache: this version doesn't fill a cache yet; leave it out, and "
-                "name the cache in the host's own substituters (copy.substitute)\n",
-                file, host->name);
-            refused++;
-        }
-    }
-    if (refused > 0) {
-        fputs("fleet: nothing was touched\n", stderr);
-    }
-    return refused > 0 ? EXIT_USAGE : 0;
-}
-
 int context_surroundings(struct context *context) {
     struct error error = ERROR_INIT;
     if (reports_check(context->args) != 0) {

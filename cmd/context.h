@@ -39,9 +39,6 @@ int context_load_file(struct context *context, const char *path);
 int context_select(struct context *context);
 /* The one host that the command line names (ssh, unlock); it becomes the selection. */
 int context_select_one(struct context *context);
-/* Refuses settings of the selected hosts that this version would have to ignore: `copy.compress: zstd`
- * and `copy.cache`. */
-int context_honours(const struct context *context);
 /* State folder and Git state. */
 int context_surroundings(struct context *context);
 /* Connection specs, passphrases and host keys: all questions that connecting may bring. Without

@@ -301,6 +301,19 @@ void build_realise_argv(const struct inv_system *system, const char *path, const
     build_realise_all_argv(system, &path, 1, root, ret_argv);
 }
 
+void build_cache_argv(const struct inv_system *system, const char *url, const char *const *paths,
+                      size_t count, struct build_argv *ret_argv) {
+    add_tool(ret_argv, system, "nix");
+    add_flakes(ret_argv);
+    add_options(ret_argv, system);
+    build_argv_add(ret_argv, "copy");
+    build_argv_add(ret_argv, "--to");
+    build_argv_add(ret_argv, "%s", url);
+    for (size_t i = 0; i < count; i++) {
+        build_argv_add(ret_argv, "%s", paths[i]);
+    }
+}
+
 /* Derive([("out","/nix/store/...-name","","")],... */
 char *build_output_of(const char *drv) {
     static const char before[] = "Derive([(\"out\",\"";

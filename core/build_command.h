@@ -52,6 +52,9 @@ bool build_shares_realisation(const struct inv_system *a, const struct inv_syste
  * answer is build_read_paths'. */
 void build_realise_all_argv(const struct inv_system *system, const char *const *paths, size_t count,
                             const char *root, struct build_argv *ret_argv);
+/* Copies closures into the binary cache `url`, with the tools and options of `system`. */
+void build_cache_argv(const struct inv_system *system, const char *url, const char *const *paths,
+                      size_t count, struct build_argv *ret_argv);
 /* One store path a line for each, as new strings in ret_paths. False where the answer isn't that. */
 bool build_read_paths(const char *out, size_t count, char **ret_paths);
 

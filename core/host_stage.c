@@ -407,6 +407,25 @@ static const struct copy_handlers copy_handlers = {.on_progress = on_copy_progre
                                                    .on_failed = on_copy_failed,
                                                    .on_log = on_copy_log};
 
+/* With a cache of its own the target fetches from there, first or only; that it was asked for a path
+ * an hour ago doesn't count, since the cache has just been filled. */
+static char *serve_command(const struct host *host) {
+    const struct inv_copy *copy = &host->plan.inv->copy;
+    struct buf command = BUF_INIT;
+    buf_printf(&command, "%s --serve --write", host->nix_store);
+    if (copy->substitute == INV_SUBSTITUTE_AUTO || copy->cache_push != NULL) {
+        buf_add_text(&command, SUBSTITUTE_QUICKLY);
+    }
+    if (copy->cache_push != NULL) {
+        buf_printf(&command,
+                   " --option %s %s --option extra-trusted-public-keys %s"
+                   " --option narinfo-cache-negative-ttl 0",
+                   copy->substitute == INV_SUBSTITUTE_NO ? "substituters" : "extra-substituters",
+                   copy->cache_substituter, copy->cache_public_key);
+    }
+    return buf_take(&command);
+}
+
 static enum step_result begin_copy(struct host *host, struct copier *copier) {
     static const enum copy_compress compress[] = {
         [INV_COMPRESS_NONE] = COPY_COMPRESS_NONE,
@@ -416,11 +435,11 @@ static enum step_result begin_copy(struct host *host, struct copier *copier) {
     host->op_started = true;
     host->op_done = false;
     enum inv_substitute substitute = host->plan.inv->copy.substitute;
-    char *command = xasprintf("%s --serve --write%s", host->nix_store,
-                              substitute == INV_SUBSTITUTE_AUTO ? SUBSTITUTE_QUICKLY : "");
+    char *command = serve_command(host);
     struct copy_options options = {.command = command,
                                    .elevation = host->plan.elevation,
-                                   .substitute = substitute != INV_SUBSTITUTE_NO,
+                                   .substitute = substitute != INV_SUBSTITUTE_NO ||
+                                                 host->plan.inv->copy.cache_push != NULL,
                                    .compress = compress[host->plan.inv->copy.compress],
                                    .max_rate = host->plan.inv->copy.max_rate};
     if (host->connects > 1) {

@@ -67,7 +67,7 @@ static void on_display(uv_timer_t *timer) {
 }
 
 static void init_loop(struct run *run) {
-    uv_timer_t *timers[] = {&run->tick, &run->display, &run->leave};
+    uv_timer_t *timers[] = {&run->tick, &run->display, &run->leave, &run->gather};
     uv_loop_init(&run->loop);
     loop_watch_start(&run->watch, &run->loop);
     mailbox_init(&run->reports, &run->loop, run_receive, run);
@@ -81,7 +81,7 @@ static void init_loop(struct run *run) {
 }
 
 static void close_loop(struct run *run) {
-    uv_timer_t *timers[] = {&run->tick, &run->display, &run->leave};
+    uv_timer_t *timers[] = {&run->tick, &run->display, &run->leave, &run->gather};
     loop_watch_stop(&run->watch);
     for (size_t i = 0; i < ARRAY_LEN(timers); i++) {
         uv_close((uv_handle_t *)timers[i], NULL);
@@ -94,6 +94,7 @@ static void close_loop(struct run *run) {
     }
     mailbox_close(&run->reports);
     uv_run(&run->loop, UV_RUN_DEFAULT);
+    run_cache_free(run);
     transport_free(run->transport);
     uv_run(&run->loop, UV_RUN_DEFAULT);
     uv_loop_close(&run->loop);

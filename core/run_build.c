@@ -16,7 +16,9 @@ void run_desire(struct run *run, size_t host, const char *path, const struct hos
         known->desired = xstrdup(path);
         known->source = *source;
     }
-    lane_desired(known->lane, host, path, source);
+    if (!run_cache_holds(run, host)) {
+        lane_desired(known->lane, host, path, source);
+    }
 }
 
 static const char *const build_names[] = {[BUILD_EVALUATING] = "evaluating",

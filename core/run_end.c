@@ -34,7 +34,8 @@ static void on_leave(uv_timer_t *timer) {
 }
 
 void run_maybe_close(struct run *run) {
-    if (run->ended && run->open_hosts == 0 && (run->build == NULL || run->build_done)) {
+    if (run->ended && run->open_hosts == 0 && (run->build == NULL || run->build_done) &&
+        !run_cache_is_busy(run)) {
         run->closing = true;
         uv_stop(&run->loop);
     }
@@ -48,6 +49,7 @@ void run_end(struct run *run) {
     if (run->build != NULL && !run->build_done) {
         build_cancel(run->build);
     }
+    run_cache_cancel(run);
     for (size_t i = 0; i < run->options->host_count; i++) {
         run_release_host(run, i);
     }

@@ -61,6 +61,8 @@ struct run {
     const struct inv_host **build_hosts; /* to be built, and the host of the run that each is */
     size_t *build_map;
     bool build_done;
+    struct cache_fill *fills; /* core/run_cache.c */
+    uv_timer_t gather;        /* what is to go into a cache becomes known together */
     struct changes *changes; /* what the new systems change, for the displays */
     struct resume *resume;   /* NULL: a new run */
     uint64_t seq;
@@ -124,6 +126,16 @@ void run_desire(struct run *run, size_t host, const char *path, const struct hos
 bool run_can_desire(const struct run *run, size_t host);
 /* The same for a host that has begun anew, as far as it is known by now. */
 void run_desire_again(struct run *run, size_t host);
+
+/* ---- run_cache.c ---- */
+
+/* True where the host is told what to run later, when its cache has it (or can't have it). */
+bool run_cache_holds(struct run *run, size_t host);
+/* A cache is being filled. */
+bool run_cache_is_busy(const struct run *run);
+/* Ends that; it is not busy soon. */
+void run_cache_cancel(struct run *run);
+void run_cache_free(struct run *run);
 
 /* ---- run_report.c ---- */
 

@@ -19,6 +19,8 @@ enum {
     TURN_BYTES = 512 * 1024,    /* received in one turn of the loop */
     TUNNEL_HIGH = 1024 * 1024,  /* received and not yet read: the tunnel is paused */
     TUNNEL_QUEUE = 1024 * 1024, /* queued in the tunnel: counts as backlog */
+    LARGE_BYTES = 8 * 1024,     /* such a packet is not gathered with others */
+    IDLE_BYTES = 4 * 1024,      /* the memory for them that an idle link may keep */
 };
 
 /* One look-up. It outlives its link when the resolver can't be stopped. */
@@ -49,8 +51,9 @@ struct ssh_link {
     size_t turn_bytes;
     struct buf in;    /* a tunnel's bytes */
     size_t in_start;  /* read already */
-    struct buf out;   /* the backlog of a socket */
+    struct buf out;   /* gathered for the socket, or its backlog */
     size_t out_start; /* sent already */
+    bool blocked;     /* the socket would not take all of it: a backlog */
     struct error last_error;
 };
 
@@ -84,6 +87,23 @@ static void drop_found(struct ssh_link *link) {
     }
 }
 
+/* Sends what is gathered, as far as the socket takes it. 0 or -errno. */
+static int send_out(struct ssh_link *link) {
+    link->blocked = false;
+    while (link->out_start < link->out.len) {
+        ssize_t sent = send(link->fd, link->out.data + link->out_start,
+                            link->out.len - link->out_start, MSG_NOSIGNAL);
+        if (sent < 0) {
+            link->blocked = errno == EAGAIN;
+            return errno == EAGAIN ? 0 : -errno;
+        }
+        link->out_start += (size_t)sent;
+    }
+    buf_clear(&link->out);
+    link->out_start = 0;
+    return 0;
+}
+
 void ssh_link_close(struct ssh_link *link) {
     if (link->lookup != NULL) {
         link->lookup->link = NULL;
@@ -92,6 +112,9 @@ void ssh_link_close(struct ssh_link *link) {
     if (link->tunnel != NULL) {
         stream_close(link->tunnel);
         link->tunnel = NULL;
+    }
+    if (link->fd >= 0 && link->connected) {
+        send_out(link); /* a last word */
     }
     drop_socket(link);
     drop_found(link);
@@ -141,10 +164,12 @@ static void set_connect_error(struct ssh_link *link, int errnum) {
 
 static void on_poll(uv_poll_t *poll, int status, int events) {
     struct ssh_link *link = poll->data;
-    (void)events;
     if (link->connected) {
         /* libuv reports a socket's error as EBADF or as readable; recv will say what it is. */
-        (void)status;
+        if ((events & UV_WRITABLE) != 0 && send_out(link) == 0 && link->blocked && status == 0 &&
+            (events & UV_READABLE) == 0) {
+            return;
+        }
         link->handlers->on_io(link->arg);
         return;
     }
@@ -398,33 +423,24 @@ bool ssh_link_over_budget(const struct ssh_link *link) {
     return link->over_budget;
 }
 
-/* Sends what the socket takes of the backlog. 0 or -errno. */
-static int send_backlog(struct ssh_link *link) {
-    while (link->out_start < link->out.len) {
-        ssize_t sent = send(link->fd, link->out.data + link->out_start,
-                            link->out.len - link->out_start, MSG_NOSIGNAL);
-        if (sent < 0) {
-            return errno == EAGAIN ? 0 : -errno;
-        }
-        link->out_start += (size_t)sent;
-    }
-    buf_clear(&link->out);
-    link->out_start = 0;
-    return 0;
-}
-
+/* Small packets of one turn leave together, at its end (ssh_link_want). A large one goes straight to
+ * the socket: gathering it would cost a copy, which is more than the call that it saves (tried: 0.55
+ * instead of 0.45 s of CPU a GB). */
 static ssize_t socket_send(struct ssh_link *link, const void *data, size_t len) {
     size_t sent = 0;
-    if (link->out.len == 0) {
-        ssize_t rc = send(link->fd, data, len, MSG_NOSIGNAL);
-        if (rc < 0 && errno != EAGAIN) {
+    if (!link->blocked && len >= LARGE_BYTES) {
+        int rc = link->out.len > 0 ? send_out(link) : 0;
+        if (rc < 0) {
+            return rc;
+        }
+        ssize_t now = link->blocked ? 0 : send(link->fd, data, len, MSG_NOSIGNAL);
+        if (now < 0 && errno != EAGAIN) {
             return -errno;
         }
-        sent = rc > 0 ? (size_t)rc : 0;
+        sent = now > 0 ? (size_t)now : 0;
+        link->blocked = sent < len;
     }
-    if (sent < len) {
-        buf_add(&link->out, (const char *)data + sent, len - sent);
-    }
+    buf_add(&link->out, (const char *)data + sent, len - sent);
     return (ssize_t)len;
 }
 
@@ -440,7 +456,7 @@ ssize_t ssh_link_send(struct ssh_link *link, const void *data, size_t len) {
 
 size_t ssh_link_backlog(const struct ssh_link *link) {
     if (link->fd >= 0) {
-        return link->out.len - link->out_start;
+        return link->blocked ? link->out.len - link->out_start : 0;
     }
     size_t queued = link->tunnel != NULL ? stream_queued(link->tunnel) : 0;
     return queued > TUNNEL_QUEUE ? queued : 0;
@@ -459,11 +475,14 @@ void ssh_link_want(struct ssh_link *link, bool want_read) {
     if (link->poll == NULL) {
         return;
     }
-    if (link->out.len > 0 && send_backlog(link) < 0) {
+    if (link->out.len > 0 && send_out(link) < 0) {
         /* The receiving side will meet the same error and say it. */
         buf_clear(&link->out);
         link->out_start = 0;
         want_read = true;
+    }
+    if (link->out.len == 0 && link->out.cap > IDLE_BYTES) {
+        buf_free(&link->out);
     }
     int events = (want_read ? UV_READABLE : 0) | (link->out.len > 0 ? UV_WRITABLE : 0);
     if (events == 0) {

@@ -43,13 +43,13 @@ struct ssh_link *ssh_link_tunnel(uv_loop_t *loop, struct conn *jump,
 
 /* Starts a turn: the budget is full again. */
 void ssh_link_turn(struct ssh_link *link);
-/* As recv(2) and send(2), with -errno. ssh_link_recv answers -EAGAIN when nothing is there or the
+/* As recv(2) and send(2), with -errno. What is sent leaves by the end of the turn (ssh_link_want). ssh_link_recv answers -EAGAIN when nothing is there or the
  * turn's budget is used up, 0 at the end. */
 ssize_t ssh_link_recv(struct ssh_link *link, void *data, size_t len);
 ssize_t ssh_link_send(struct ssh_link *link, const void *data, size_t len);
 /* True when ssh_link_recv had to stop for its budget: another turn is needed. */
 bool ssh_link_over_budget(const struct ssh_link *link);
-/* Bytes taken by ssh_link_send that are still here. */
+/* Bytes taken by ssh_link_send that the socket did not take yet. */
 size_t ssh_link_backlog(const struct ssh_link *link);
 /* Any descriptor that is non-blocking: libssh2 wants to see one. */
 int ssh_link_fd(const struct ssh_link *link);

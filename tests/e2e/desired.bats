@@ -146,16 +146,3 @@ PY
     grep -q -- "--metrics: nothing can be written in /nonexistent" "$T/err"
     [ ! -e "$T/state/fleet/runs" ]
 }
-
-@test "a setting that this version would have to ignore is refused" {
-    sed -i 's|"hosts": {|"tags": { "far": { "copy": { "cache": { "push": "file:///c", "substituter": "http://c", "public_key": "c:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" } } } }, &|
-            s|"b": {|"b": { "tags": ["far"],|' fleet.json
-    for command in check push update; do
-        fleet "$command"
-        [ "$status" = 2 ]
-        grep -q 'hosts.b.copy.cache: this version' "$T/err"
-        ! grep -q 'hosts.a.copy' "$T/err" || return 1
-    done
-    fleet check a
-    [ "$status" = 0 ]
-}
