@@ -238,8 +238,14 @@ static void board_finish(struct output *output, const struct view *view) {
             stay(board);
         }
     }
+    struct terminal_traffic traffic = terminal_traffic(board->terminal);
     terminal_close(board->terminal);
     board->terminal = NULL;
+    if (board->options.output.verbosity > 0) {
+        printf("(dashboard: %llu frames, %llu bytes to the terminal, the largest frame %zu)\n",
+               (unsigned long long)traffic.frames, (unsigned long long)traffic.bytes,
+               traffic.largest);
+    }
     if (view->run != NULL) {
         struct buf text = BUF_INIT;
         summary_write(view, &board->options.output, &text);

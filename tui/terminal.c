@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "core/base/xalloc.h"
+#include "tui/stray.h"
 #include "tui/terminal_paint.h"
 
 /* How long a terminal may take to accept the last bytes. */
@@ -29,7 +30,7 @@ struct terminal {
     struct buf out; /* what the terminal hasn't taken yet */
     size_t out_at;
     bool entered, listening, mouse, gone;
-    uint64_t bytes;
+    struct terminal_traffic traffic;
 };
 
 /* What signal handlers need; written before `taken` is set. */
@@ -65,6 +66,7 @@ static void restore_now(void) {
         (void)ignored;
     }
     tcsetattr(given.fd, TCSANOW, &given.mode);
+    stray_end();
 }
 
 /* Gives the screen back, and lets the signal do what it would have done. */
@@ -140,7 +142,7 @@ static void send_all(struct terminal *terminal, const char *data, size_t len) {
         if (n > 0) {
             data += n;
             len -= (size_t)n;
-            terminal->bytes += (uint64_t)n;
+            terminal->traffic.bytes += (uint64_t)n;
             continue;
         }
         struct pollfd room = {.fd = terminal->fd, .events = POLLOUT};
@@ -196,6 +198,7 @@ bool terminal_enter(struct terminal *terminal) {
     given.screen = 1;
     given.taken = 1;
     terminal->entered = true;
+    stray_begin(terminal->fd);
     buf_clear(&text);
     paint_add_enter(terminal->paint, &text);
     send_all(terminal, text.data, text.len);
@@ -213,6 +216,7 @@ void terminal_leave(struct terminal *terminal) {
         send_all(terminal, given.restore, given.restore_len);
         terminal->entered = false;
         given.screen = 0;
+        stray_end();
     }
     if (terminal->listening) {
         terminal->listening = false;
@@ -273,7 +277,7 @@ bool terminal_flush(struct terminal *terminal) {
         }
         if (n > 0) {
             terminal->out_at += (size_t)n;
-            terminal->bytes += (uint64_t)n;
+            terminal->traffic.bytes += (uint64_t)n;
         }
     }
     buf_clear(&terminal->out);
@@ -285,7 +289,12 @@ bool terminal_show(struct terminal *terminal, const struct screen *screen) {
     if (!terminal->entered || !terminal_flush(terminal)) {
         return false;
     }
+    stray_trim();
     paint_difference(terminal->paint, screen, &terminal->out);
+    terminal->traffic.frames++;
+    if (terminal->out.len > terminal->traffic.largest) {
+        terminal->traffic.largest = terminal->out.len;
+    }
     terminal_flush(terminal);
     return true;
 }
@@ -294,6 +303,6 @@ void terminal_forget(struct terminal *terminal) {
     paint_forget(terminal->paint);
 }
 
-uint64_t terminal_bytes(const struct terminal *terminal) {
-    return terminal->bytes;
+struct terminal_traffic terminal_traffic(const struct terminal *terminal) {
+    return terminal->traffic;
 }

@@ -53,7 +53,11 @@ bool terminal_show(struct terminal *terminal, const struct screen *screen);
 bool terminal_flush(struct terminal *terminal);
 /* Paint the next frame whole: somebody else may have written. */
 void terminal_forget(struct terminal *terminal);
-/* Bytes written so far. */
-uint64_t terminal_bytes(const struct terminal *terminal);
+/* What was written so far. A frame is at most a whole screen; there are ten a second at most. */
+struct terminal_traffic {
+    uint64_t bytes, frames;
+    size_t largest; /* frame, in bytes */
+};
+struct terminal_traffic terminal_traffic(const struct terminal *terminal);
 
 #endif

@@ -276,6 +276,17 @@ click() { # name, button, column, row
     tmux_ kill-session -t "$screen"
 }
 
+@test "three Ctrl-C leave at once and give the terminal back" {
+    roll_out v11
+    open_shell "$screen"
+    begin_fleet "$screen" update --yes
+    sees "$screen" 'activating'
+    type_ "$screen" C-c C-c C-c
+    sees "$screen" 'code 130'
+    given_back "$screen"
+    wait_until_same h1
+}
+
 @test "watch in a second terminal follows, and asks nothing of the run" {
     roll_out v6
     open_shell "$screen"

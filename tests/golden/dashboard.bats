@@ -15,7 +15,7 @@ setup_file() {
     export TZ=UTC LC_ALL=C.UTF-8 COLORTERM=
     unset CI NO_COLOR
     local story
-    for story in good rollback pause; do
+    for story in good rollback pause strange; do
         story_from "$story" "$FILES/$story.jsonl"
     done
     story_from many <("$FILES/many" 300 150)
@@ -43,6 +43,9 @@ open_screen() {
     tmux_ set-option -t "$1" status off
     tmux_ resize-window -t "$1" -x "$3" -y "$4"
 }
+
+# The process of `fleet watch` in that session.
+program_of() { pgrep -P "$(tmux_ display-message -p -t "$1" '#{pane_pid}')" -f 'watch$' | head -1; }
 
 capture() { tmux_ capture-pane -p "${@:2}" -t "$1"; }
 
@@ -132,6 +135,55 @@ sizes_of() { # story, word
     tmux_ kill-session -t ascii
 }
 
+@test "wide and combining characters keep their columns, hostile bytes do nothing" {
+    local mode
+    open_screen strange strange 80 24
+    settled strange failed
+    matches strange strange
+    # None of it reached the terminal: no title, and the cursor still hidden on the other screen.
+    [[ $(tmux_ display-message -p -t strange '#{pane_title}') != *owned* ]]
+    [ "$(tmux_ display-message -p -t strange '#{alternate_on} #{cursor_flag}')" = "1 0" ]
+    press strange l
+    matches strange strange-log
+    tmux_ kill-session -t strange
+    open_screen strange strange 40 10
+    settled strange failed
+    matches strange strange-40x10
+    tmux_ kill-session -t strange
+}
+
+@test "what a library prints on standard error is shown afterwards, not across the screen" {
+    open_screen stray rollback 80 24
+    settled stray demo
+    local before pid
+    before=$(cells stray)
+    pid=$(program_of stray)
+    echo "library: something is odd" >>"/proc/$pid/fd/2"
+    sleep 1.5 # a frame is drawn every second
+    [ "$(cells stray)" = "$before" ]
+    press stray q
+    settled stray 'left 0'
+    capture stray | grep -q '^library: something is odd$'
+    tmux_ kill-session -t stray
+    # A crash shows it as well.
+    open_screen crash rollback 80 24 "ASAN_OPTIONS=handle_segv=0:handle_abort=0"
+    settled crash demo
+    pid=$(program_of crash)
+    echo "library: assertion failed" >>"/proc/$pid/fd/2"
+    kill -s ABRT "$pid"
+    settled crash left
+    capture crash | grep -q '^library: assertion failed$'
+    tmux_ kill-session -t crash
+}
+
+# With FLEET_FULL=1 a probe every five seconds instead of two minutes: 864,000 of them.
+@test "a day's worth of events in playback leaks nothing, and writes no more than it must" {
+    local how=(--every 120)
+    [ -z "${FLEET_FULL:-}" ] || how=(--every 5 --speed 1000)
+    run -0 "$BATS_TEST_DIRNAME/../support/play_day.py" "${how[@]}"
+    echo "$output"
+}
+
 @test "resized to one cell and back the screen is the same" {
     open_screen sized good 80 24
     settled sized demo
@@ -167,7 +219,7 @@ sizes_of() { # story, word
         # AddressSanitizer would take this for a crash of the program's own.
         open_screen "crash$signal" rollback 80 24 "ASAN_OPTIONS=handle_segv=0:handle_abort=0"
         settled "crash$signal" demo
-        pid=$(pgrep -P "$(tmux_ display-message -p -t "crash$signal" '#{pane_pid}')" -f 'watch$' | head -1)
+        pid=$(program_of "crash$signal")
         kill -s "$signal" "$pid"
         settled "crash$signal" left
         capture "crash$signal" | grep -Eq '(^| )icanon'
