@@ -131,7 +131,7 @@ static bool has_nix(void) {
 static void world_init(struct world *world) {
     static char salt[64];
     snprintf(salt, sizeof(salt), "%ld-%d", (long)time(NULL), (int)getpid());
-    setenv("NIX_CONFIG", "sandbox = false\nsubstituters =\n", 1);
+    setenv("NIX_CONFIG", "sandbox = false\nsubstituters =\nbuild-users-group =\n", 1);
     *world = (struct world){0};
     strcpy(world->dir, "/tmp/fleet-build-XXXXXX");
     cr_assert_not_null(mkdtemp(world->dir));
