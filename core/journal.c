@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/base/xalloc.h"
@@ -33,6 +34,7 @@ struct journal {
     bool begun; /* the file is there, ours, and has room */
     bool sync_failed;
     struct buf line; /* reused */
+    struct journal_cost cost;
 };
 
 static int fail(const struct journal *journal, int errnum, struct error *error) {
@@ -205,6 +207,27 @@ int journal_check(const struct journal *journal, struct error *error) {
                      journal->path);
 }
 
+struct journal_cost journal_cost(const struct journal *journal) {
+    return journal->cost;
+}
+
+static uint64_t now_us(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+}
+
+/* Returns 0 or an errno. */
+static int sync_timed(struct journal *journal) {
+    uint64_t begin_us = now_us();
+    int errnum = fdatasync(journal->fd) != 0 ? errno : 0;
+    uint64_t took = now_us() - begin_us;
+    journal->cost.syncs++;
+    journal->cost.total_us += took;
+    journal->cost.longest_us = took > journal->cost.longest_us ? took : journal->cost.longest_us;
+    return errnum;
+}
+
 int journal_append(struct journal *journal, const struct event *event, bool sync,
                    struct error *error) {
     buf_clear(&journal->line);
@@ -224,8 +247,8 @@ int journal_append(struct journal *journal, const struct event *event, bool sync
     if (err != 0) {
         return err;
     }
-    if (journal->sync_failed || fdatasync(journal->fd) != 0) {
-        errnum = journal->sync_failed ? EIO : errno;
+    errnum = journal->sync_failed ? EIO : sync_timed(journal);
+    if (errnum != 0) {
         journal->sync_failed = true;
         return fail(journal, errnum, error);
     }

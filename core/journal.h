@@ -30,6 +30,12 @@ int journal_reopen(const char *state_dir, const char *run_id, struct journal **r
  * more: the message says what to do. A line that could not be written whole is taken away again. */
 int journal_append(struct journal *journal, const struct event *event, bool sync,
                    struct error *error);
+/* What its syncs have cost so far. */
+struct journal_cost {
+    uint64_t syncs;
+    uint64_t total_us, longest_us;
+};
+struct journal_cost journal_cost(const struct journal *journal);
 /* FLEET_ERR_SYSTEM, "journal-gone": the file was removed, so that nothing that is written remains.
  * Each synced append looks, too. */
 int journal_check(const struct journal *journal, struct error *error);

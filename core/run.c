@@ -242,6 +242,7 @@ static int execute(struct run *run) {
         run_publish_turns(run, "lane", i + 1, lane_stop(run->lanes[i]));
     }
     run_publish_turns(run, "coordinator", 0, loop_watch_turns(&run->watch));
+    run_publish_cost(run);
     int exit_code = rollout_exit_code(run->rollout, run->signal);
     if (run->failure.code != 0 && exit_code != 4) {
         exit_code = 1;

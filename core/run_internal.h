@@ -108,6 +108,7 @@ void run_publish_start(struct run *run);
 void run_publish_end(struct run *run, int exit_code);
 /* For whoever has asked for it with FLEET_TRACE_LOOP. */
 void run_publish_turns(struct run *run, const char *loop, uint32_t number, struct loop_turns turns);
+void run_publish_cost(struct run *run); /* of the journal */
 /* A new event of the host, to be filled in. */
 struct event *run_host_event(struct run *run, enum event_type type, size_t host);
 /* Counts a log line of the host. The first one too many says that the rest is left out. */

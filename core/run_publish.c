@@ -146,6 +146,16 @@ void run_publish_end(struct run *run, int exit_code) {
     run_publish(run, event, true);
 }
 
+void run_publish_cost(struct run *run) {
+    if (run->watch.on) {
+        struct journal_cost cost = journal_cost(run->journal);
+        AUTO_FREE char *line = xasprintf(
+            "journal: %llu syncs in %.1f ms, the longest %.1f ms", (unsigned long long)cost.syncs,
+            (double)cost.total_us / 1000, (double)cost.longest_us / 1000);
+        run_publish_log(run, SIZE_MAX, "loop", line, strlen(line));
+    }
+}
+
 void run_publish_turns(struct run *run, const char *loop, uint32_t number,
                        struct loop_turns turns) {
     if (run->watch.on) {

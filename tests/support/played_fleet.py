@@ -3,7 +3,9 @@
 As a program: played_fleet.py DIR [--hosts N] [HOST OPTION...] -- FLEET ARGUMENT...
 prints one JSON object: exit, states (count by end state), ends (end state by host), reasons (the
 reason code of each host that did not end well), wall_s, cpu_s, rss_mb, descriptors, handshakes,
-most_handshakes, turns: by loop the longest time away and the most CPU in one turn, both ms. Host options are those of scale_hosts (its source's head).
+most_handshakes, turns: by loop the longest time away and the most CPU in one turn, both ms; journal:
+grants, syncs, the time in syncs and the longest one. Host options are those of scale_hosts (its
+source's head).
 
 fleet runs in a mount namespace of its own whose /nix holds the played system's path and nothing
 else, with the played nix-store first in PATH, and with no more than 1,200 descriptors.
@@ -45,6 +47,7 @@ class Fleet:
         self.folder = folder
         self.options = options
         self.handshakes = self.most_handshakes = 0
+        self.state = os.path.join(folder, "state")
 
     def __enter__(self):
         os.makedirs(self.folder, exist_ok=True)
@@ -77,7 +80,7 @@ def command(fleet, arguments):
 
 def environment(fleet):
     return dict(os.environ, PATH=os.path.join(fleet.folder, "bin") + ":" + os.environ["PATH"],
-                XDG_STATE_HOME=os.path.join(fleet.folder, "state"), CI="1", NO_COLOR="1",
+                XDG_STATE_HOME=fleet.state, CI="1", NO_COLOR="1",
                 FLEET_TRACE_LOOP="1",
                 SCALE_PACKAGES=option_of(fleet.options, "--packages", "0"),
                 SCALE_PACKAGE_BYTES=option_of(fleet.options, "--package-bytes", "0"))
@@ -95,9 +98,11 @@ def watch_descriptors(pid, seen):
 
 def read_events(path):
     ends, reasons, turns = {}, {}, {}
+    journal = {"grants": 0, "syncs": 0, "sync_ms": 0.0, "longest_ms": 0.0}
     with open(path) as file:
         for line in file:
             event = json.loads(line)
+            journal["grants"] += event["type"] == "grant"
             if event["type"] == "host_state":
                 ends[event["host"]] = event["to"]
                 reasons[event["host"]] = event.get("reason")
@@ -106,7 +111,12 @@ def read_events(path):
                                  event["line"])
                 if found:
                     turns[found[1]] = [float(found[2]), float(found[3])]
-    return ends, reasons, turns
+                found = re.match(r"journal: (\d+) syncs in ([0-9.]+) ms, the longest ([0-9.]+) ms",
+                                 event["line"])
+                if found:
+                    journal.update(syncs=int(found[1]), sync_ms=float(found[2]),
+                                   longest_ms=float(found[3]))
+    return ends, reasons, turns, journal
 
 
 def run(fleet, arguments, timeout_s=300):
@@ -122,7 +132,7 @@ def run(fleet, arguments, timeout_s=300):
         ender.start()
         _, status, usage = os.wait4(process.pid, 0)
         ender.cancel()
-    ends, reasons, turns = read_events(events)
+    ends, reasons, turns, journal = read_events(events)
     return {
         "exit": os.waitstatus_to_exitcode(status),
         "states": dict(collections.Counter(ends.values())),
@@ -133,6 +143,7 @@ def run(fleet, arguments, timeout_s=300):
         "rss_mb": round(usage.ru_maxrss / 1024, 1),
         "descriptors": seen[0],
         "turns": turns,
+        "journal": journal,
     }
 
 
