@@ -3,6 +3,8 @@
 
 usage: read_events.py state FILE HOST      the state it is in, then its reason and its message
        read_events.py states FILE HOST     all states it went through, in one line
+       read_events.py most FILE HOST...    how many of them were in flight at once: from activating
+                                           to an end
        read_events.py end FILE             the exit code and the counts of the run's end
        read_events.py show FILE            everything, for a person, in short lines
        read_events.py check FILE SCHEMA    each line by the schema, and seq without a gap
@@ -25,6 +27,19 @@ def load(name):
 
 def moves(events, host):
     return [e for e in events if e["type"] == "host_state" and e["host"] == host]
+
+
+def most_in_flight(events, hosts):
+    most, flying = 0, set()
+    for event in events:
+        if event["type"] != "host_state" or event["host"] not in hosts:
+            continue
+        if event["to"] == "activating":
+            flying.add(event["host"])
+        elif event["to"] in ("healthy", "rolled_back", "failed"):
+            flying.discard(event["host"])
+        most = max(most, len(flying))
+    return most
 
 
 def check(events, schema_name):
@@ -60,6 +75,8 @@ def main():
         print(last["to"], last.get("reason", "") or "-", last.get("message", ""))
     elif what == "states":
         print(*[e["to"] for e in moves(events, sys.argv[3])])
+    elif what == "most":
+        print(most_in_flight(events, sys.argv[3:]))
     elif what == "end":
         last = events[-1]
         counts = {k: v for k, v in last.get("counts", {}).items() if v}
