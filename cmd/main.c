@@ -1,7 +1,8 @@
 /* The program's start: surroundings that all commands rely on, then the command.
  *
  * Before any thread or loop: SIGPIPE is ignored (a closed output is an error of the write),
- * inherited descriptors are closed on exec (a lock inherited by a child would outlive us), the
+ * inherited descriptors are closed on exec (a lock inherited by a child would outlive us), no core
+ * is dumped (keys, passwords and secrets are in memory) and no other process may look into it, the
  * descriptor limit is raised (one socket a host and more), and libuv gets enough threads that a
  * thousand name look-ups don't queue two at a time.
  */
@@ -10,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -28,10 +30,19 @@ static void fill_standard_fds(void) {
     }
 }
 
+/* Not by RLIMIT_CORE: a pipe in core_pattern gets its core whatever that limit says. Sanitizers look
+ * into the process from outside for leaks. */
+static void keep_memory_private(void) {
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    prctl(PR_SET_DUMPABLE, 0);
+#endif
+}
+
 static void prepare_process(void) {
     fill_standard_fds();
     close_range(FIRST_OWN_FD, ~0U, CLOSE_RANGE_CLOEXEC);
     signal(SIGPIPE, SIG_IGN);
+    keep_memory_private();
     setlocale(LC_CTYPE, "");
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {

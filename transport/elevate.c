@@ -258,6 +258,18 @@ static void on_inner_end(const struct stream_end *end, void *arg) {
     end_unstarted(self, end->status != 0 ? end->status : -1);
 }
 
+/* As buf_add, leaving no copy behind where the buffer grows. */
+static void hold(struct buf *held, const void *data, size_t len) {
+    if (held->len + len + 1 > held->cap) {
+        struct buf larger = BUF_INIT;
+        buf_reserve(&larger, 2 * (held->len + len));
+        buf_add(&larger, held->data, held->len);
+        buf_wipe(held);
+        *held = larger;
+    }
+    buf_add(held, data, len);
+}
+
 static int elevated_write(struct stream *stream, const void *data, size_t len) {
     struct elevated *self = container_of(stream, struct elevated, stream);
     if (self->inner == NULL) {
@@ -266,7 +278,7 @@ static int elevated_write(struct stream *stream, const void *data, size_t len) {
     if (self->out.seen) {
         return stream_write(self->inner, data, len);
     }
-    buf_add(&self->held, data, len);
+    hold(&self->held, data, len);
     return 0;
 }
 

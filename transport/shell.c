@@ -30,7 +30,7 @@
 #define ERR_TEXT_MAX     (8u * 1024u)
 #define START_TIMEOUT_MS 30000u
 #define MARKER_SIZE      64u
-#define ROOM_FOR_REST    1024u /* variables and the end, beside a script */
+#define ROOM_FOR_REST    1024u /* the end, beside a script and its variables */
 
 struct script {
     struct script *next;
@@ -72,8 +72,17 @@ static void output_reset(struct output *output) {
     output->status = 0;
 }
 
-static void script_free(struct script *script) {
+/* Its variables may hold a secret. */
+static void wipe_text(struct script *script) {
+    if (script->text != NULL) {
+        secret_wipe(script->text, strlen(script->text));
+    }
     free(script->text);
+    script->text = NULL;
+}
+
+static void script_free(struct script *script) {
+    wipe_text(script);
     free(script);
 }
 
@@ -176,8 +185,7 @@ static void shell_next(struct shell *shell) {
     shell->sent = true;
     uv_timer_start(&shell->timer, on_timer, script->timeout_ms, 0);
     stream_write(shell->stream, script->text, strlen(script->text));
-    free(script->text);
-    script->text = NULL;
+    wipe_text(script);
 }
 
 /* Keeps the beginning of stdout and the end of stderr. */
@@ -287,6 +295,18 @@ static bool name_is_valid(const char *name) {
     return true;
 }
 
+/* Of the variables as they are written: at once, since a buffer that grows leaves copies. */
+static size_t room_for(const struct shell_var *vars, size_t count) {
+    size_t room = 0;
+    for (size_t i = 0; i < count; i++) {
+        room += strlen(vars[i].name) + sizeof("=''\n");
+        for (const char *c = vars[i].value; *c != '\0'; c++) {
+            room += *c == '\'' ? sizeof("'\\''") - 1 : 1;
+        }
+    }
+    return room;
+}
+
 /* Fills the script's text and marker. */
 static void compose(struct script *script, const char *body, const struct shell_var *vars,
                     size_t var_count) {
@@ -299,7 +319,7 @@ static void compose(struct script *script, const char *body, const struct shell_
     snprintf(script->marker, sizeof(script->marker), "fleet-%016llx-%016llx ", first, second);
 
     struct buf text = BUF_INIT;
-    buf_reserve(&text, strlen(body) + ROOM_FOR_REST);
+    buf_reserve(&text, strlen(body) + room_for(vars, var_count) + ROOM_FOR_REST);
     buf_add_text(&text, "(\n");
     for (size_t i = 0; i < var_count; i++) {
         if (!name_is_valid(vars[i].name)) {

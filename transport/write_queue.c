@@ -15,6 +15,7 @@ struct write_piece {
     size_t start; /* sent already */
     size_t end;   /* filled up to here */
     size_t room;  /* what may be filled; equal to `end` for a shared chunk */
+    bool copied;  /* of a write: a script's secret or a password may be in it, and is wiped */
 };
 
 static struct write_piece *append(struct write_queue *queue, struct chunk *chunk, size_t end) {
@@ -45,6 +46,7 @@ void write_queue_add(struct write_queue *queue, const void *data, size_t len) {
         struct write_piece *piece = queue->tail;
         if (piece == NULL || piece->end == piece->room) {
             piece = append(queue, chunk_new(len > PIECE_BYTES ? len : PIECE_BYTES), 0);
+            piece->copied = true;
         }
         size_t part = piece->room - piece->end;
         part = part < len ? part : len;
@@ -83,6 +85,9 @@ void write_queue_pop(struct write_queue *queue, size_t len) {
     queue->head = piece->next;
     if (queue->head == NULL) {
         queue->tail = NULL;
+    }
+    if (piece->copied) {
+        secret_wipe(piece->chunk->data, piece->end);
     }
     chunk_unref(piece->chunk);
     free(piece);

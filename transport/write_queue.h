@@ -1,5 +1,5 @@
 /* The bytes that a stream still has to hand to its carrier: shared chunks, and copies of small
- * writes gathered into pieces of a packet's size.
+ * writes gathered into pieces of a packet's size, which are wiped once they are through.
  *
  * The front piece's address never changes while it is the front, and its length only grows:
  * libssh2 may be given the same bytes again after EAGAIN.
