@@ -1,34 +1,28 @@
 /* `fleet gc`: removes old generations and collects garbage on the selected hosts.
  *
- * Under the host's lock, so that no update is in the middle of anything: lock, look, list, collect,
- * unlock, all over one shell. A dry run takes no lock and removes nothing.
+ * Under the host's lock: look, list, collect. A dry run takes no lock and removes nothing.
  */
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "cmd/host_task.h"
 #include "cmd/json_line.h"
+#include "cmd/locked_task.h"
 #include "cmd/question.h"
 #include "core/base/clock.h"
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
 #include "core/gc.h"
-#include "core/journal.h"
 
 #define COLLECT_TIMEOUT_MS 1800000u
 #define TASK_TIMEOUT_MS    (COLLECT_TIMEOUT_MS + 600000u)
-/* Nobody renews it: as long as the longest collection. */
-#define LEASE_MS TASK_TIMEOUT_MS
 
 struct collection;
 
 struct gc_host {
     struct collection *collection;
     struct fan_host *host;
-    bool locked;
+    struct locked_host *locked;
     char *current, *booted;
     int64_t generation;
     int64_t *removed;
@@ -36,18 +30,13 @@ struct gc_host {
     uint64_t paths, bytes;
     bool counted; /* paths and bytes are known */
     char *warning;
-    struct error error; /* the verdict while the lock is let go */
 };
 
 struct collection {
     const struct context *context;
     struct gc_rules rules;
     bool dry;
-    char id[RUN_ID_SIZE];
-    char *who;
     struct gc_host *hosts; /* one a host */
-    struct host_tally tally;
-    size_t held; /* hosts that another run holds */
     uint64_t bytes;
 };
 
@@ -95,34 +84,11 @@ static void print_text(const struct gc_host *host) {
 
 /* ---- one host ---- */
 
-static void on_released(int err, const struct target_reply *reply, const struct error *error,
-                        void *arg) {
-    struct gc_host *host = arg;
-    (void)reply;
-    if (err != 0 && host->error.code == 0) {
-        host->error = *error;
-    }
-    fan_done(host->host, host->error.code != 0 ? &host->error : NULL);
-}
-
-/* The end, well or not: lets go first. */
-static void finish(struct gc_host *host, const struct error *error) {
-    if (error != NULL) {
-        host->error = *error;
-    }
-    if (!host->locked) {
-        fan_done(host->host, error);
-        return;
-    }
-    host->locked = false;
-    target_lock_release(host->host->shell, host->collection->id, on_released, host);
-}
-
 static void on_collected(int err, const struct target_reply *reply, const struct error *error,
                          void *arg) {
     struct gc_host *host = arg;
     if (err != 0) {
-        finish(host, error);
+        locked_done(host->locked, error);
         return;
     }
     const char *words = target_reply_get(reply, "words");
@@ -137,7 +103,7 @@ static void on_collected(int err, const struct target_reply *reply, const struct
     }
     host->warning = warning != NULL ? xstrdup(warning) : NULL;
     host->collection->bytes += host->bytes;
-    finish(host, NULL);
+    locked_done(host->locked, NULL);
 }
 
 static void on_generations(int err, const struct target_reply *reply, const struct error *error,
@@ -145,7 +111,7 @@ static void on_generations(int err, const struct target_reply *reply, const stru
     struct gc_host *host = arg;
     const struct collection *collection = host->collection;
     if (err != 0) {
-        finish(host, error);
+        locked_done(host->locked, error);
         return;
     }
     struct gc_facts facts = {.generations = reply,
@@ -167,7 +133,7 @@ static void on_inspected(int err, const struct target_reply *reply, const struct
                          void *arg) {
     struct gc_host *host = arg;
     if (err != 0) {
-        finish(host, error);
+        locked_done(host->locked, error);
         return;
     }
     AUTO_FREE char *record = copy_of(reply, "guard_record");
@@ -176,7 +142,7 @@ static void on_inspected(int err, const struct target_reply *reply, const struct
         error_set(&unfinished, FLEET_ERR_REMOTE, "unfinished",
                   "an activation is under way there or was left half done: nothing was removed. "
                   "The next update finishes it");
-        finish(host, &unfinished);
+        locked_done(host->locked, &unfinished);
         return;
     }
     host->current = copy_of(reply, "current");
@@ -186,59 +152,20 @@ static void on_inspected(int err, const struct target_reply *reply, const struct
     target_generations(host->host->shell, &env, on_generations, host);
 }
 
-static void look(struct gc_host *host) {
-    struct target_env env = {.profile = host->host->inv->profile};
-    target_inspect(host->host->shell, &env, NULL, on_inspected, host);
-}
-
-static void on_locked(int err, const struct target_reply *reply, const struct error *error,
-                      void *arg) {
-    struct gc_host *host = arg;
-    if (err != 0) {
-        finish(host, error);
-        return;
-    }
-    AUTO_FREE char *answer = copy_of(reply, "lock");
-    if (strcmp(answer, "ok") == 0) {
-        host->locked = true;
-        look(host);
-        return;
-    }
-    AUTO_FREE char *who = copy_of(reply, "lock_who");
-    AUTO_FREE char *since = copy_of(reply, "lock_since");
-    AUTO_FREE char *run = copy_of(reply, "lock_run");
-    AUTO_FREE char *id = copy_of(reply, "lock_id");
-    struct error held;
-    error_set(&held, FLEET_ERR_LOCKED, "locked",
-              "held by %s since %s (run %s): wait for it, or if it is dead: fleet unlock %s --id "
-              "%s",
-              who, since, run, host->host->inv->name, id);
-    host->collection->held++;
-    finish(host, &held);
-}
-
-static void begin(struct fan_host *fan_host, void *arg) {
+static void begin(struct locked_host *locked, void *arg) {
     struct collection *collection = arg;
-    struct gc_host *host = &collection->hosts[fan_host->index];
+    struct gc_host *host = &collection->hosts[locked->host->index];
     host->collection = collection;
-    host->host = fan_host;
-    if (collection->dry) {
-        look(host);
-        return;
-    }
-    struct target_lock lock = {
-        .id = collection->id, .run = collection->id, .who = collection->who, .lease_ms = LEASE_MS};
-    target_lock_take(fan_host->shell, &lock, on_locked, host);
+    host->host = locked->host;
+    host->locked = locked;
+    struct target_env env = {.profile = locked->host->inv->profile};
+    target_inspect(locked->host->shell, &env, NULL, on_inspected, host);
 }
 
 static void result(const struct fan_host *fan_host, const struct error *error, void *arg) {
     struct collection *collection = arg;
     const struct gc_host *host = &collection->hosts[fan_host->index];
     if (error != NULL) {
-        fprintf(stderr, "%s: %s\n", fan_host->inv->name, error->message);
-        if (error->code != FLEET_ERR_LOCKED) {
-            host_tally_add(&collection->tally, fan_host, error);
-        }
         return;
     }
     if (host->warning != NULL) {
@@ -265,13 +192,6 @@ static bool is_confirmed(const struct context *context, const struct collection 
     return question_confirm(text);
 }
 
-static char *who_am_i(void) {
-    char machine[256] = "";
-    const struct passwd *user = getpwuid(getuid());
-    gethostname(machine, sizeof(machine) - 1);
-    return xasprintf("%s@%s pid %d", user != NULL ? user->pw_name : "?", machine, (int)getpid());
-}
-
 static int collect(struct context *context) {
     struct collection collection = {
         .context = context,
@@ -283,19 +203,19 @@ static int collect(struct context *context) {
         fputs("fleet: not confirmed; nothing was touched\n", stderr);
         return EXIT_USAGE;
     }
-    run_id_new(collection.rules.now_ms, collection.id);
-    collection.who = who_am_i();
     collection.hosts = xcalloc(context->host_count + 1, sizeof(*collection.hosts));
-    int interrupted = host_task_run(context, true, TASK_TIMEOUT_MS, begin, result, &collection);
+    struct locked_task task = {.begin = begin,
+                               .result = result,
+                               .lock = !collection.dry,
+                               .timeout_ms = TASK_TIMEOUT_MS,
+                               .arg = &collection};
+    struct host_tally tally = {0};
+    int code = locked_task_run(context, &task, &tally);
     if (context->verbosity >= 0 && !context->json && context->host_count > 1) {
         struct buf line = BUF_INIT;
         text_add_bytes(&line, collection.bytes);
         printf("%s %s in all\n", collection.dry ? "would free" : "freed", buf_text(&line));
         buf_free(&line);
-    }
-    int code = host_tally_exit(&collection.tally, interrupted);
-    if (collection.held > 0 && (code == EXIT_DONE || code == EXIT_UNREACHABLE)) {
-        code = EXIT_LOCKED;
     }
     for (size_t i = 0; i < context->host_count; i++) {
         free(collection.hosts[i].current);
@@ -304,7 +224,6 @@ static int collect(struct context *context) {
         free(collection.hosts[i].warning);
     }
     free(collection.hosts);
-    free(collection.who);
     return code;
 }
 

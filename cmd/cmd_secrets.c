@@ -1,116 +1,68 @@
 /* `fleet secrets push` and `fleet secrets check`: the inventory's secrets on the selected hosts.
  *
- * All secrets are read first, so that one that can't be read touches no host. `check` changes
- * nothing: the host tells the hashes of what it has. `push` works under the host's lock, writes
- * only what is missing or differs, then restarts the units of what it wrote.
+ * All secrets are read first, so that one that can't be read touches no host, and each source once.
+ * `check` changes nothing: the host tells the hashes of what it has. `push` works under the host's
+ * lock, writes only what is missing or differs, then restarts the units of what it wrote.
  */
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "cmd/host_task.h"
 #include "cmd/json_line.h"
-#include "core/base/clock.h"
+#include "cmd/locked_task.h"
 #include "core/base/xalloc.h"
-#include "core/journal.h"
+#include "core/name_index.h"
 #include "core/secrets.h"
 
 #define TASK_TIMEOUT_MS    600000u
 #define RESTART_TIMEOUT_MS 90000u
-#define LEASE_MS           TASK_TIMEOUT_MS
 
 struct pushing;
 
 struct secret_host {
     struct pushing *pushing;
-    struct fan_host *host;
-    struct secret *secrets;    /* one each of the inventory's */
-    enum secret_state *states; /* as they were found */
-    bool looked, locked;
-    size_t next;        /* the secret that is being put, then whose units are being restarted */
-    bool *written;      /* one each */
-    struct error error; /* the verdict while the lock is let go */
+    struct locked_host *host;
+    const struct secret **secrets; /* one each of the inventory's */
+    enum secret_state *states;     /* as they were found */
+    bool looked;
+    bool restart; /* units are to be restarted */
+    size_t next;  /* the secret that is being put */
+    bool *written;
 };
 
 struct pushing {
     struct context *context;
     bool push;
-    char id[RUN_ID_SIZE];
-    char *who;
     struct secret_host *hosts; /* one a host */
+    struct secret **read;      /* one each of the sources */
+    char **keys;
+    size_t read_count;
     struct host_tally tally;
-    size_t held, not_current;
 };
 
 /* ---- one host ---- */
 
 static const struct inv_host *inv_of(const struct secret_host *host) {
-    return host->host->inv;
+    return host->host->host->inv;
 }
-
-static void on_released(int err, const struct target_reply *reply, const struct error *error,
-                        void *arg) {
-    struct secret_host *host = arg;
-    (void)reply;
-    if (err != 0 && host->error.code == 0) {
-        host->error = *error;
-    }
-    fan_done(host->host, host->error.code != 0 ? &host->error : NULL);
-}
-
-static void finish(struct secret_host *host, const struct error *error) {
-    if (error != NULL) {
-        host->error = *error;
-    }
-    if (!host->locked) {
-        fan_done(host->host, error);
-        return;
-    }
-    host->locked = false;
-    target_lock_release(host->host->shell, host->pushing->id, on_released, host);
-}
-
-static void restart_next(struct secret_host *host);
 
 static void on_restarted(int err, const struct target_reply *reply, const struct error *error,
                          void *arg) {
     struct secret_host *host = arg;
     struct error failed = ERROR_INIT;
-    if (err == 0 && target_reply_number(reply, "rc", -1) != 0) {
-        const char *words = target_reply_get(reply, "out");
-        err = error_set(&failed, FLEET_ERR_REMOTE, "restart-failed",
-                        "the secret \"%s\" is in its place, but restarting its units failed: %s",
-                        inv_of(host)->secrets[host->next - 1].name, words != NULL ? words : "");
+    const char *unit = target_reply_get(reply, "restart_failed");
+    const char *said = target_reply_get(reply, "out");
+    if (err == 0 && unit != NULL) {
+        error_set(&failed, FLEET_ERR_REMOTE, "restart-failed",
+                  "the secrets are in their places, but %s failed as it was restarted: %.500s",
+                  unit, said != NULL ? said : "look at its log");
         error = &failed;
+        err = failed.code;
     }
-    if (err != 0) {
-        finish(host, error);
-        return;
+    if (err == 0 && target_reply_get(reply, "restart_slow") != NULL) {
+        fprintf(stderr, "%s: units of the secrets are still starting\n", inv_of(host)->name);
     }
-    restart_next(host);
-}
-
-/* Units that run are restarted; those that don't will read the secret when they start. */
-static void restart_next(struct secret_host *host) {
-    while (host->next < inv_of(host)->secret_count) {
-        const struct inv_secret *what = &inv_of(host)->secrets[host->next++];
-        if (!host->written[host->next - 1] || what->restart.count == 0) {
-            continue;
-        }
-        AUTO_FREE const char **argv = xcalloc(what->restart.count + 3, sizeof(*argv));
-        argv[0] = "systemctl";
-        argv[1] = "try-restart";
-        argv[2] = "--";
-        for (size_t i = 0; i < what->restart.count; i++) {
-            argv[i + 3] = what->restart.items[i];
-        }
-        target_run(host->host->shell, argv, what->restart.count + 3, RESTART_TIMEOUT_MS,
-                   on_restarted, host);
-        return;
-    }
-    finish(host, NULL);
+    locked_done(host->host, err != 0 ? error : NULL);
 }
 
 static void put_next(struct secret_host *host);
@@ -118,13 +70,19 @@ static void put_next(struct secret_host *host);
 static void on_put(int err, const struct target_reply *reply, const struct error *error,
                    void *arg) {
     struct secret_host *host = arg;
-    (void)reply;
+    const struct inv_secret *what = &inv_of(host)->secrets[host->next];
+    const char *answer = target_reply_get(reply, "secret");
+    struct error failed = *error;
+    if (err == 0 && (answer == NULL || strcmp(answer, "written") != 0)) {
+        err = error_set(&failed, FLEET_ERR_LOCKED, "lock-lost",
+                        "another run took the host over; nothing was written");
+    }
     if (err != 0) {
-        struct error failed = *error;
-        error_wrap(&failed, "the secret \"%s\"", inv_of(host)->secrets[host->next].name);
-        finish(host, &failed);
+        error_wrap(&failed, "the secret \"%s\"", what->name);
+        locked_done(host->host, &failed);
         return;
     }
+    host->restart |= what->restart.count > 0;
     host->written[host->next++] = true;
     put_next(host);
 }
@@ -133,71 +91,42 @@ static void put_next(struct secret_host *host) {
     while (host->next < inv_of(host)->secret_count && host->states[host->next] == SECRET_CURRENT) {
         host->next++;
     }
+    struct shell *shell = host->host->host->shell;
     if (host->next < inv_of(host)->secret_count) {
-        secret_put(host->host->shell, &inv_of(host)->secrets[host->next],
-                   &host->secrets[host->next], on_put, host);
-        return;
+        secret_put(shell, &inv_of(host)->secrets[host->next], host->secrets[host->next],
+                   host->host->lock_id, on_put, host);
+    } else if (host->restart) {
+        secret_restart(shell, RESTART_TIMEOUT_MS, on_restarted, host);
+    } else {
+        locked_done(host->host, NULL);
     }
-    host->next = 0;
-    restart_next(host);
 }
 
 static void on_looked(int err, const struct target_reply *reply, const struct error *error,
                       void *arg) {
     struct secret_host *host = arg;
     if (err != 0) {
-        finish(host, error);
+        locked_done(host->host, error);
         return;
     }
+    const char *restart = target_reply_get(reply, "restart");
     host->looked = true;
+    host->restart = restart != NULL && strcmp(restart, "yes") == 0;
     for (size_t i = 0; i < inv_of(host)->secret_count; i++) {
-        host->states[i] = secret_judge(reply, &inv_of(host)->secrets[i], &host->secrets[i]);
+        host->states[i] = secret_judge(reply, &inv_of(host)->secrets[i], host->secrets[i]);
     }
     if (host->pushing->push) {
         put_next(host);
     } else {
-        finish(host, NULL);
+        locked_done(host->host, NULL);
     }
 }
 
-static const char *said(const struct target_reply *reply, const char *key) {
-    const char *value = target_reply_get(reply, key);
-    return value != NULL ? value : "?";
-}
-
-static void on_locked(int err, const struct target_reply *reply, const struct error *error,
-                      void *arg) {
-    struct secret_host *host = arg;
-    if (err != 0) {
-        finish(host, error);
-        return;
-    }
-    if (strcmp(said(reply, "lock"), "ok") != 0) {
-        struct error held;
-        error_set(&held, FLEET_ERR_LOCKED, "locked",
-                  "held by %s since %s (run %s): wait for it, or if it is dead: fleet unlock %s "
-                  "--id %s",
-                  said(reply, "lock_who"), said(reply, "lock_since"), said(reply, "lock_run"),
-                  inv_of(host)->name, said(reply, "lock_id"));
-        host->pushing->held++;
-        finish(host, &held);
-        return;
-    }
-    host->locked = true;
-    secret_look(host->host->shell, inv_of(host), on_looked, host);
-}
-
-static void begin(struct fan_host *fan_host, void *arg) {
+static void begin(struct locked_host *locked, void *arg) {
     struct pushing *pushing = arg;
-    struct secret_host *host = &pushing->hosts[fan_host->index];
-    host->host = fan_host;
-    if (!pushing->push) {
-        secret_look(fan_host->shell, fan_host->inv, on_looked, host);
-        return;
-    }
-    struct target_lock lock = {
-        .id = pushing->id, .run = pushing->id, .who = pushing->who, .lease_ms = LEASE_MS};
-    target_lock_take(fan_host->shell, &lock, on_locked, host);
+    struct secret_host *host = &pushing->hosts[locked->host->index];
+    host->host = locked;
+    secret_look(locked->host->shell, locked->host->inv, on_looked, host);
 }
 
 /* ---- results ---- */
@@ -223,17 +152,13 @@ static void print_secret(const struct pushing *pushing, const struct inv_host *i
 
 static void result(const struct fan_host *fan_host, const struct error *error, void *arg) {
     struct pushing *pushing = arg;
+    (void)error;
     const struct secret_host *host = &pushing->hosts[fan_host->index];
     for (size_t i = 0; host->looked && i < fan_host->inv->secret_count; i++) {
         print_secret(pushing, fan_host->inv, i, host);
-        pushing->not_current += !host->written[i] && host->states[i] != SECRET_CURRENT ? 1 : 0;
-    }
-    if (error == NULL) {
-        return;
-    }
-    fprintf(stderr, "%s: %s\n", fan_host->inv->name, error->message);
-    if (error->code != FLEET_ERR_LOCKED) {
-        host_tally_add(&pushing->tally, fan_host, error);
+        /* A check that finds something to do is no success. */
+        bool current = host->written[i] || host->states[i] == SECRET_CURRENT;
+        pushing->tally.failed += pushing->push || current ? 0 : 1;
     }
 }
 
@@ -250,62 +175,81 @@ static void keep_hosts_with_secrets(struct context *context) {
     context->host_count = kept;
 }
 
+/* The secret of that source, which is read where it wasn't yet; NULL where it can't be. */
+static const struct secret *read_secret(struct pushing *pushing, struct name_index *known,
+                                        const struct inv_host *inv, const struct inv_secret *what,
+                                        struct error *error) {
+    struct secret_reading reading = {.dir = pushing->context->inventory->dir};
+    char *key = secret_key(inv, what);
+    size_t number = name_index_find(known, key);
+    if (number != NAME_INDEX_NONE) {
+        free(key);
+        return pushing->read[number];
+    }
+    size_t count = pushing->read_count + 1;
+    pushing->read = xrealloc(pushing->read, count * sizeof(*pushing->read));
+    pushing->keys = xrealloc(pushing->keys, count * sizeof(*pushing->keys));
+    struct secret *secret = xcalloc(1, sizeof(*secret));
+    pushing->read[pushing->read_count] = secret;
+    pushing->keys[pushing->read_count] = key;
+    name_index_add(known, key, pushing->read_count++);
+    if (secret_read(inv, what, &reading, secret, error) != 0) {
+        error_wrap(error, "%s", inv->name);
+        return NULL;
+    }
+    return secret;
+}
+
 static int read_secrets(struct pushing *pushing) {
     const struct context *context = pushing->context;
     struct error error = ERROR_INIT;
-    for (size_t i = 0; i < context->host_count; i++) {
+    struct name_index *known = name_index_new();
+    for (size_t i = 0; i < context->host_count && error.code == 0; i++) {
         const struct inv_host *inv = context->hosts[i];
         struct secret_host *host = &pushing->hosts[i];
         host->pushing = pushing;
         host->secrets = xcalloc(inv->secret_count, sizeof(*host->secrets));
         host->states = xcalloc(inv->secret_count, sizeof(*host->states));
         host->written = xcalloc(inv->secret_count, sizeof(*host->written));
-        for (size_t j = 0; j < inv->secret_count; j++) {
-            if (secret_read(inv, &inv->secrets[j], context->inventory->dir, &host->secrets[j],
-                            &error) != 0) {
-                fputs("fleet: nothing was touched\n", stderr);
-                return context_fail(&error);
-            }
+        for (size_t j = 0; j < inv->secret_count && error.code == 0; j++) {
+            host->secrets[j] = read_secret(pushing, known, inv, &inv->secrets[j], &error);
         }
+    }
+    name_index_free(known);
+    if (error.code != 0) {
+        fputs("fleet: nothing was touched\n", stderr);
+        return context_fail(&error);
     }
     return 0;
 }
 
 static void release_secrets(struct pushing *pushing) {
+    for (size_t i = 0; i < pushing->read_count; i++) {
+        secret_release(pushing->read[i]);
+        free(pushing->read[i]);
+        free(pushing->keys[i]);
+    }
+    free(pushing->read);
+    free(pushing->keys);
     for (size_t i = 0; i < pushing->context->host_count; i++) {
-        struct secret_host *host = &pushing->hosts[i];
-        for (size_t j = 0; host->secrets != NULL && j < pushing->context->hosts[i]->secret_count;
-             j++) {
-            secret_release(&host->secrets[j]);
-        }
-        free(host->secrets);
-        free(host->states);
-        free(host->written);
+        free(pushing->hosts[i].secrets);
+        free(pushing->hosts[i].states);
+        free(pushing->hosts[i].written);
     }
     free(pushing->hosts);
-    free(pushing->who);
-}
-
-static char *who_am_i(void) {
-    char machine[256] = "";
-    const struct passwd *user = getpwuid(getuid());
-    gethostname(machine, sizeof(machine) - 1);
-    return xasprintf("%s@%s pid %d", user != NULL ? user->pw_name : "?", machine, (int)getpid());
 }
 
 static int run(struct context *context, bool push) {
-    struct pushing pushing = {.context = context, .push = push, .who = who_am_i()};
+    struct pushing pushing = {.context = context, .push = push};
     pushing.hosts = xcalloc(context->host_count + 1, sizeof(*pushing.hosts));
-    run_id_new(clock_wall_ms(&clock_system), pushing.id);
     int code = read_secrets(&pushing);
     if (code == 0) {
-        int interrupted = host_task_run(context, true, TASK_TIMEOUT_MS, begin, result, &pushing);
-        /* A check that finds something to do is no success. */
-        pushing.tally.failed += !push ? pushing.not_current : 0;
-        code = host_tally_exit(&pushing.tally, interrupted);
-        if (pushing.held > 0 && (code == EXIT_DONE || code == EXIT_UNREACHABLE)) {
-            code = EXIT_LOCKED;
-        }
+        struct locked_task task = {.begin = begin,
+                                   .result = result,
+                                   .lock = push,
+                                   .timeout_ms = TASK_TIMEOUT_MS,
+                                   .arg = &pushing};
+        code = locked_task_run(context, &task, &pushing.tally);
     }
     release_secrets(&pushing);
     return code;

@@ -10,14 +10,13 @@
 #include "core/run_internal.h"
 
 #include <assert.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "core/base/text.h"
 #include "core/base/xalloc.h"
 #include "core/build.h"
+#include "core/who.h"
 
 #define LEASE_MS (2u * 60u * 1000u)
 #define TICK_MS  1000u
@@ -28,17 +27,6 @@ uint64_t run_now_ms(void) {
 
 const struct inv_host *run_inv(const struct run *run, size_t host) {
     return run->options->hosts[host];
-}
-
-static char *who_am_i(void) {
-    char machine[256] = "";
-    const struct passwd *user = getpwuid(getuid());
-    gethostname(machine, sizeof(machine) - 1);
-    char *raw =
-        xasprintf("%s@%s pid %d", user != NULL ? user->pw_name : "?", machine, (int)getpid());
-    char *clean = text_cleaned(raw, strlen(raw));
-    free(raw);
-    return clean;
 }
 
 static uint32_t lanes_for(const struct run_options *options) {
@@ -121,8 +109,10 @@ void run_add_host(struct run *run, size_t index, const struct host_resume *resum
 
 static void start_hosts(struct run *run) {
     const struct run_options *options = run->options;
-    struct lane_options lane = {
-        .keyring = options->keyring, .reports = &run->reports, .transport = transport_new};
+    struct lane_options lane = {.keyring = options->keyring,
+                                .reports = &run->reports,
+                                .secrets = run->secrets,
+                                .transport = transport_new};
     run->lane_count = lanes_for(options);
     assert(run->lane_count > 0);
     for (uint32_t i = 0; i < run->lane_count; i++) {
@@ -188,6 +178,7 @@ static int prepare(struct run *run, struct error *error) {
                                     .lease_ms = LEASE_MS,
                                     .lock_timeout_ms = options->lock_timeout_ms};
     run->rollout = rollout_new(&plan);
+    run->secrets = secret_store_new(options->inventory->dir);
     return 0;
 }
 
@@ -199,6 +190,7 @@ static void release(struct run *run) {
         free(run->hosts[i].unbuilt);
     }
     free(run->hosts);
+    secret_store_free(run->secrets);
     free(run->who);
     if (run->rollout != NULL) {
         rollout_free(run->rollout);
