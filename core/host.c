@@ -1,6 +1,7 @@
 /* The pipeline of one host: an enum of steps, one const table and one driver.
  *
  *   connect ─► inspect ─► await_build ─► look ─► await_copy ─► lock ─► copy ─► root
+ *                │ │          └─► secrets ─► await_secret ─► lock ─► upload ─► end   │
  *                │ ├─► repair (a commit left half done: finish it, inspect again)
  *                │ ├─► choose (rollback: which generation) ─► await_build
  *                │ ├─► adopt (a resumed run: go on where the host's guard is, or inspect again)
@@ -10,12 +11,15 @@
  *     ├─► end (push)   ├─► dry_run ─► end                                     │
  *     ▼                                                                       │
  *   await_activate ◄──────────────────────────────────────────────────────────┘
+ *     ├─► secrets_before ─► commit_now or guard_start, as without secrets
  *     ├─► commit_now ─► end (boot)          (rollback: false goes on to guard_start)
  *     ▼
  *   guard_start ─► activate ─► confirm ─► probe ─► await_commit ─► commit ─► verify ─► end
  *                     │           │         │ └─► leave ─► end (test)  │        │
  *                     └───────────┴─────────┴──────────┬───────────────┴────────┘
  *                                                      ▼
+ *   confirm ─► secrets_after ─► probe     boot ─► secrets_boot ─► probe_boot
+ *
  *   verify ─► await_reboot ─► reboot ─► boot ─► probe_boot ─► verify_boot ─► end
  *                   └─► lock ─► reboot                    (`fleet reboot`, from await_copy on)
  *
@@ -111,6 +115,12 @@ static uint64_t after_copy(const struct host *host) {
     return 24u * 3600u * 1000u; /* the copy has its own deadline for standing still */
 }
 
+/* Commands that make secrets have a minute, units that are restarted a minute and a half. */
+static uint64_t after_secrets(const struct host *host) {
+    (void)host;
+    return 10u * 60u * 1000u;
+}
+
 static uint64_t after_unlock(const struct host *host) {
     (void)host;
     return 6u * 1000u; /* less than what a run that leaves has left */
@@ -133,13 +143,19 @@ const struct step_def host_steps[STEP_COUNT] = {
     [STEP_CHOOSE] = {"choose", HOST_STATE_COUNT, step_choose, after_minute, STEP_FAIL, true,
                      TO(AWAIT_BUILD) | TO(FAIL)},
     [STEP_AWAIT_BUILD] = {"await_build", HOST_BUILDING, step_await_build, NULL, STEP_FAIL, false,
-                          TO(LOOK) | TO(AWAIT_COPY) | TO(END) | TO(FAIL)},
+                          TO(LOOK) | TO(AWAIT_COPY) | TO(SECRETS) | TO(END) | TO(FAIL)},
+    [STEP_SECRETS] = {"secrets", HOST_STATE_COUNT, step_secrets, after_secrets, STEP_FAIL, true,
+                      TO(AWAIT_SECRET) | TO(END) | TO(FAIL)},
+    [STEP_AWAIT_SECRET] = {"await_secret", HOST_STATE_COUNT, step_await_secret, NULL, STEP_FAIL,
+                           false, TO(LOCK) | TO(UPLOAD) | TO(FAIL)},
     [STEP_LOOK] = {"look", HOST_STATE_COUNT, step_look, after_minute, STEP_AWAIT_COPY, true,
                    TO(AWAIT_COPY)},
     [STEP_AWAIT_COPY] = {"await_copy", HOST_STATE_COUNT, step_await_copy, NULL, STEP_FAIL, false,
                          TO(LOCK) | TO(AWAIT_REBOOT) | TO(FAIL)},
     [STEP_LOCK] = {"lock", HOST_STAGING, step_lock, after_lock, STEP_FAIL, true,
-                   TO(COPY) | TO(REBOOT) | TO(GUARD_START) | TO(FAIL)},
+                   TO(COPY) | TO(UPLOAD) | TO(REBOOT) | TO(GUARD_START) | TO(FAIL)},
+    [STEP_UPLOAD] = {"upload", HOST_STATE_COUNT, step_upload, after_secrets, STEP_FAIL, true,
+                     TO(AWAIT_SECRET) | TO(END) | TO(FAIL)},
     [STEP_COPY] = {"copy", HOST_STAGING, step_copy, after_copy, STEP_FAIL, true,
                    TO(ROOT) | TO(FAIL)},
     [STEP_ROOT] = {"root", HOST_STAGING, step_root, after_minute, STEP_FAIL, true,
@@ -147,7 +163,10 @@ const struct step_def host_steps[STEP_COUNT] = {
     [STEP_DRY_RUN] = {"dry_run", HOST_STAGED, step_dry_run, after_activation, STEP_FAIL, true,
                       TO(END) | TO(FAIL)},
     [STEP_AWAIT_ACTIVATE] = {"await_activate", HOST_STAGED, step_await_activate, NULL, STEP_FAIL,
-                             false, TO(GUARD_START) | TO(COMMIT_NOW) | TO(FAIL)},
+                             false,
+                             TO(SECRETS_BEFORE) | TO(GUARD_START) | TO(COMMIT_NOW) | TO(FAIL)},
+    [STEP_SECRETS_BEFORE] = {"secrets_before", HOST_STATE_COUNT, step_secrets_before, after_secrets,
+                             STEP_FAIL, true, TO(GUARD_START) | TO(COMMIT_NOW) | TO(FAIL)},
     [STEP_AWAIT_REBOOT] = {"await_reboot", HOST_STATE_COUNT, step_await_reboot, NULL, STEP_FAIL,
                            false, TO(LOCK) | TO(REBOOT) | TO(FAIL)},
     [STEP_COMMIT_NOW] = {"commit_now", HOST_COMMITTING, step_commit_now, after_commit, STEP_FAIL,
@@ -158,7 +177,9 @@ const struct step_def host_steps[STEP_COUNT] = {
                        STEP_AWAIT_ROLLBACK, true,
                        TO(CONFIRM) | TO(ADOPT) | TO(END) | TO(FAIL) | TO(AWAIT_ROLLBACK)},
     [STEP_CONFIRM] = {"confirm", HOST_CONFIRMING, step_confirm, after_confirm, STEP_AWAIT_ROLLBACK,
-                      false, TO(PROBE) | TO(ADOPT) | TO(AWAIT_ROLLBACK)},
+                      false, TO(SECRETS_AFTER) | TO(PROBE) | TO(ADOPT) | TO(AWAIT_ROLLBACK)},
+    [STEP_SECRETS_AFTER] = {"secrets_after", HOST_STATE_COUNT, step_secrets_after, after_secrets,
+                            STEP_AWAIT_ROLLBACK, true, TO(PROBE) | TO(AWAIT_ROLLBACK)},
     [STEP_PROBE] = {"probe", HOST_PROBING, step_probe, after_probing, STEP_AWAIT_ROLLBACK, true,
                     TO(AWAIT_COMMIT) | TO(VERIFY) | TO(LEAVE) | TO(AWAIT_ROLLBACK)},
     [STEP_AWAIT_COMMIT] = {"await_commit", HOST_STATE_COUNT, step_await_commit, after_probing,
@@ -170,7 +191,9 @@ const struct step_def host_steps[STEP_COUNT] = {
     [STEP_REBOOT] = {"reboot", HOST_REBOOTING, step_reboot, after_minute, STEP_FAIL, false,
                      TO(BOOT) | TO(FAIL)},
     [STEP_BOOT] = {"boot", HOST_REBOOTING, step_boot, after_boot, STEP_FAIL, false,
-                   TO(REBOOT) | TO(PROBE_BOOT) | TO(END) | TO(FAIL)},
+                   TO(REBOOT) | TO(SECRETS_BOOT) | TO(PROBE_BOOT) | TO(END) | TO(FAIL)},
+    [STEP_SECRETS_BOOT] = {"secrets_boot", HOST_STATE_COUNT, step_secrets_boot, after_secrets,
+                           STEP_FAIL, true, TO(PROBE_BOOT) | TO(FAIL)},
     [STEP_PROBE_BOOT] = {"probe_boot", HOST_PROBING, step_probe_boot, after_probing, STEP_FAIL,
                          true, TO(VERIFY_BOOT) | TO(FAIL)},
     [STEP_VERIFY_BOOT] = {"verify_boot", HOST_STATE_COUNT, step_verify_boot, after_minute,
@@ -274,16 +297,19 @@ void host_log(struct host *host, const char *stream, const char *line, size_t le
     host->sink.event(event, host->sink.arg);
 }
 
-bool host_granted(struct host *host, enum act act) {
+bool host_granted_path(struct host *host, enum act act, const char *path) {
     if (host->wanted) {
         return host->granted[act];
     }
     host->wanted = true;
     host->granted[act] = false;
     const char *mark = act != ACT_REBOOT ? host->nonce : host->boot_id != NULL ? host->boot_id : "";
-    host->sink.wants(host->plan.index, act, host->desired != NULL ? host->desired : "", mark,
-                     host->sink.arg);
+    host->sink.wants(host->plan.index, act, path, mark, host->sink.arg);
     return host->granted[act];
+}
+
+bool host_granted(struct host *host, enum act act) {
+    return host_granted_path(host, act, host->desired != NULL ? host->desired : "");
 }
 
 bool host_same(const char *a, const char *b) {
@@ -414,8 +440,9 @@ static void on_lease(uv_timer_t *timer) {
 /* A going-back host is rolling_back to the outside until it has ended. */
 static enum host_state public_state(const struct host *host, enum step step) {
     enum host_state state = host_steps[step].state;
-    if (step == STEP_LOCK && host->plan.run->action == ACTION_REBOOT) {
-        return HOST_STATE_COUNT; /* nothing is staged for a reboot */
+    bool reboots = host->plan.run->action == ACTION_REBOOT;
+    if (step == STEP_LOCK && (reboots || host_is_alone(host))) {
+        return HOST_STATE_COUNT; /* no system is staged */
     }
     if (state != HOST_STATE_COUNT && host->going_back) {
         return HOST_ROLLING_BACK;
@@ -615,7 +642,8 @@ void host_end(struct host *host, enum host_state state, const struct error *erro
         return;
     }
     bool resumed = host->plan.resume.ask && !host->adopted;
-    if (host->step >= STEP_COMMIT_NOW || (resumed && host->step <= STEP_ADOPT)) {
+    if (host_secrets_refuse(host, error) || host->step >= STEP_COMMIT_NOW ||
+        (resumed && host->step <= STEP_ADOPT)) {
         return; /* it is under way, or has an end of its own */
     }
     host->ended = true;
@@ -681,6 +709,7 @@ static void free_strings(char **items, size_t count) {
 }
 
 void host_free(struct host *host) {
+    host_secrets_free(host);
     free_strings(host->failed_before, host->failed_before_count);
     free_strings(host->probes_failed_before, host->probes_failed_before_count);
     free(host->desired);

@@ -13,6 +13,7 @@
 
 #include "core/base/clock.h"
 #include "core/event.h"
+#include "core/secrets.h"
 #include "core/state.h"
 #include "inventory/inventory.h"
 #include "transport/copy.h"
@@ -98,6 +99,10 @@ struct host_env {
     /* True when a new connection may begin now; else host_poke follows. Answered by connect_done. */
     bool (*connect_begin)(struct host *host, void *arg);
     void (*connect_end)(struct host *host, void *arg);
+    /* A secret of the host; NULL while it is being read (host_poke follows) or when it can't be had
+     * (`error` set). */
+    const struct secret *(*secret)(const struct inv_host *inv, const struct inv_secret *what,
+                                   struct error *error, void *arg);
     /* 16 random bytes as hex. */
     void (*nonce)(char ret_nonce[33], void *arg);
     void *arg;

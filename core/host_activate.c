@@ -503,6 +503,10 @@ static bool fresh_is_stuck(const struct host *host) {
     return host->fresh.state == LINK_OPENING && host_now(host) >= host->answer_until_ms;
 }
 
+static enum step after_confirm(const struct host *host) {
+    return host_has_secrets(host, SECRETS_AFTER) ? STEP_SECRETS_AFTER : STEP_PROBE;
+}
+
 /* New TCP, new key exchange, new authentication: an old connection proves nothing. */
 enum step_result step_confirm(struct host *host) {
     if (host_overdue(host)) {
@@ -530,7 +534,7 @@ enum step_result step_confirm(struct host *host) {
                 host->confirmed = true;
                 link_take_fresh(host);
                 schedule_renewal(host);
-                return host_go(host, STEP_PROBE);
+                return host_go(host, after_confirm(host));
             }
             if (guard_is_gone(host)) {
                 return guard_has_gone(host);
@@ -562,7 +566,7 @@ enum step_result step_confirm(struct host *host) {
     }
     if (host->fresh.state == LINK_UP && host->unguarded) {
         link_take_fresh(host);
-        return host_go(host, STEP_PROBE);
+        return host_go(host, after_confirm(host));
     }
     if (host->fresh.state == LINK_UP && host_op_begin(host)) {
         host_await(host, host_patience_ms(host));
@@ -575,9 +579,7 @@ enum step_result step_confirm(struct host *host) {
 
 /* ---- probing ---- */
 
-/* Renews the guard's deadline (and the lock) at a third of it. FAILED when the guard has gone back
- * by itself; otherwise AGAIN. */
-static enum step_result renew(struct host *host) {
+enum step_result host_renew_guard(struct host *host) {
     if (host->op_started && host->op_done) {
         host->op_started = false;
         if (host->op_err != 0) {
@@ -624,7 +626,7 @@ enum step_result step_probe(struct host *host) {
     if (host->health_bad && judged) {
         return host_fail(host, &host->health_error);
     }
-    if (!host->unguarded && renew(host) == STEP_FAILED) {
+    if (!host->unguarded && host_renew_guard(host) == STEP_FAILED) {
         return STEP_FAILED;
     }
     if (host->unguarded && host->health_ok) {
@@ -648,7 +650,7 @@ enum step_result step_await_commit(struct host *host) {
     if (granted && !host->op_started) {
         return host_go(host, STEP_COMMIT);
     }
-    return renew(host);
+    return host_renew_guard(host);
 }
 
 enum step_result step_commit(struct host *host) {

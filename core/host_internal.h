@@ -16,24 +16,30 @@ enum step {
     STEP_ADOPT,
     STEP_CHOOSE,
     STEP_AWAIT_BUILD,
+    STEP_SECRETS,
+    STEP_AWAIT_SECRET,
     STEP_LOOK,
     STEP_AWAIT_COPY,
     STEP_LOCK,
+    STEP_UPLOAD,
     STEP_COPY,
     STEP_ROOT,
     STEP_DRY_RUN,
     STEP_AWAIT_ACTIVATE,
     STEP_AWAIT_REBOOT,
+    STEP_SECRETS_BEFORE,
     STEP_COMMIT_NOW,
     STEP_GUARD_START,
     STEP_ACTIVATE,
     STEP_CONFIRM,
+    STEP_SECRETS_AFTER,
     STEP_PROBE,
     STEP_AWAIT_COMMIT,
     STEP_COMMIT,
     STEP_VERIFY,
     STEP_REBOOT,
     STEP_BOOT,
+    STEP_SECRETS_BOOT,
     STEP_PROBE_BOOT,
     STEP_VERIFY_BOOT,
     STEP_AWAIT_ROLLBACK,
@@ -63,6 +69,35 @@ enum link_state {
     LINK_WAITING,
     LINK_OPENING,
     LINK_UP
+};
+
+/* When secrets are uploaded (host_secrets.c). */
+enum secrets_phase {
+    SECRETS_ALONE,
+    SECRETS_BEFORE,
+    SECRETS_AFTER,
+    SECRETS_BOOT
+};
+enum secrets_act {
+    SECRETS_NOTHING,
+    SECRETS_LOOK,
+    SECRETS_LOCK,
+    SECRETS_PUT,
+    SECRETS_RESTART
+};
+struct host_secrets {
+    bool entered; /* in `phase`, and not through with it */
+    enum secrets_phase phase;
+    enum secrets_act act; /* the operation under way */
+    bool guarded;         /* a guard waits meanwhile */
+    bool locked;          /* the lock is ours, in this boot */
+    bool looked;          /* `is_due` tells; it is NULL before the first look */
+    bool *is_due;         /* one each of the inventory's: is missing there, or differs */
+    size_t next;          /* of these */
+    unsigned written;
+    bool restart; /* units are to be restarted */
+    bool refused; /* it gets no grant, `refusal` says why */
+    struct error refusal;
 };
 
 struct link;
@@ -195,6 +230,7 @@ struct host {
     bool adopt_locked; /* ... and the lock */
     bool confirmed;    /* its guard was renewed over a new connection, by this very run */
     struct probe_asks asks;
+    struct host_secrets secrets;
 };
 
 struct step_def {
@@ -237,6 +273,8 @@ void host_set_string(char **slot, const char *value);
 void host_log(struct host *host, const char *stream, const char *line, size_t len);
 /* Asks for a grant, once a step. True when it has been granted. */
 bool host_granted(struct host *host, enum act act);
+/* The same for an act on another path than the desired system. */
+bool host_granted_path(struct host *host, enum act act, const char *path);
 bool host_same(const char *a, const char *b);
 bool host_says(const struct target_reply *reply, const char *key, const char *value);
 #define HOST_REPAIRS 3u /* of one record */
@@ -301,10 +339,30 @@ enum step_result step_probe(struct host *host);
 enum step_result step_await_commit(struct host *host);
 enum step_result step_commit(struct host *host);
 enum step_result step_verify(struct host *host);
+/* Renews the guard's deadline (and the lock) at a third of it. FAILED when the guard has gone back by
+ * itself; otherwise AGAIN. While op_started a renewal is under way, or something else is. */
+enum step_result host_renew_guard(struct host *host);
 /* What a guard's state says went wrong; always FAILED. */
 enum step_result host_activation_failed(struct host *host);
 /* Nothing was activated and nothing needs undoing. */
 enum step_result host_activation_inert(struct host *host);
+/* host_secrets.c */
+/* The host has something to do in that phase of this run. */
+bool host_has_secrets(const struct host *host, enum secrets_phase phase);
+/* 1: all of the host's secrets are at hand; 0: some are being read, host_poke follows; -1: host->error
+ * says which can't be had. */
+int host_secrets_ready(struct host *host);
+void host_secrets_free(struct host *host);
+/* It runs its system already and is about to get its secrets, nothing else. */
+bool host_is_alone(const struct host *host);
+/* Its grant is refused: true where it waited for one in the middle of its change, and fails now. */
+bool host_secrets_refuse(struct host *host, const struct error *error);
+enum step_result step_secrets(struct host *host);
+enum step_result step_await_secret(struct host *host);
+enum step_result step_upload(struct host *host);
+enum step_result step_secrets_before(struct host *host);
+enum step_result step_secrets_after(struct host *host);
+enum step_result step_secrets_boot(struct host *host);
 /* host_resume.c */
 void host_resume_init(struct host *host);
 /* In the drive of an inspection: true where STEP_ADOPT has to follow. */

@@ -42,6 +42,11 @@ enum step_result host_begin_reboot(struct host *host) {
     return host_go(host, look ? STEP_LOOK : STEP_AWAIT_COPY);
 }
 
+static enum step_result not_without_secrets(struct host *host) {
+    error_wrap(&host->error, "not rebooted");
+    return STEP_FAILED;
+}
+
 enum step_result step_await_reboot(struct host *host) {
     host_health_stop(host);
     if (host->plan.run->action == ACTION_REBOOT && host->state != HOST_STAGED) {
@@ -49,6 +54,11 @@ enum step_result step_await_reboot(struct host *host) {
     }
     if (!host_granted(host, ACT_REBOOT)) {
         return STEP_AGAIN;
+    }
+    /* /run comes up empty: what can't be put there again would be missing. */
+    int ready = host_secrets_ready(host);
+    if (ready <= 0) {
+        return ready < 0 ? not_without_secrets(host) : STEP_AGAIN;
     }
     return host_go(host, host->locked ? STEP_REBOOT : STEP_LOCK);
 }
@@ -142,7 +152,8 @@ enum step_result step_boot(struct host *host) {
             host->booting = false;
             host->booted_anew = true;
             host->unguarded = true;
-            return host_go(host, STEP_PROBE_BOOT);
+            return host_go(host, host_has_secrets(host, SECRETS_BOOT) ? STEP_SECRETS_BOOT
+                                                                      : STEP_PROBE_BOOT);
         }
         if (host->op_err == 0 && !host->reboot_asked) {
             link_take_fresh(host); /* the connection broke before the host was told */

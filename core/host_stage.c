@@ -274,6 +274,9 @@ enum step_result step_await_build(struct host *host) {
     }
     bool committed = host_same(host->profile, host->desired);
     if (host_same(host->current, host->desired) && committed) {
+        if (host_has_secrets(host, SECRETS_ALONE)) {
+            return host_go(host, STEP_SECRETS);
+        }
         host_set_end(host, HOST_UNCHANGED, "runs %s already", host->desired);
         return host_go(host, STEP_END);
     }
@@ -356,6 +359,9 @@ enum step_result step_lock(struct host *host) {
     host->lock_lost = false;
     if (host->going_back) {
         return host_go(host, STEP_GUARD_START);
+    }
+    if (host_is_alone(host)) {
+        return host_go(host, STEP_UPLOAD);
     }
     return host_go(host, host->plan.run->action == ACTION_REBOOT ? STEP_REBOOT : STEP_COPY);
 }
@@ -575,6 +581,9 @@ enum step_result step_await_activate(struct host *host) {
     }
     if (!host_granted(host, ACT_ACTIVATE)) {
         return STEP_AGAIN;
+    }
+    if (host_has_secrets(host, SECRETS_BEFORE)) {
+        return host_go(host, STEP_SECRETS_BEFORE);
     }
     enum run_action action = host->plan.run->action;
     bool now = action == ACTION_BOOT || (!host->plan.inv->policy.rollback && action != ACTION_TEST);

@@ -20,6 +20,7 @@ enum order_kind {
     ORDER_TAKE_BACK,
     ORDER_REPROBE,
     ORDER_RELEASE,
+    ORDER_POKE,
     ORDER_STOP
 };
 
@@ -270,6 +271,22 @@ static struct copier *get_copier(const struct host_source *what, struct error *e
     return source->state == SOURCE_READY ? source->copier : NULL;
 }
 
+/* ---- secrets ---- */
+
+static void give(struct lane *lane, enum order_kind kind, size_t host, const struct order *what);
+
+/* From a thread of the store. */
+static void on_secret(void *arg, size_t host) {
+    give(arg, ORDER_POKE, host, &(struct order){.path = NULL});
+}
+
+static const struct secret *get_secret(const struct inv_host *inv, const struct inv_secret *what,
+                                       struct error *error, void *arg) {
+    struct sink_arg *sink = arg;
+    return secret_store_get(sink->lane->options.secrets, inv, what, on_secret, sink->lane,
+                            sink->host, error);
+}
+
 /* ---- hosts ---- */
 
 static void on_closed_host(size_t host, void *arg) {
@@ -289,6 +306,7 @@ static void add_host(struct lane *lane, const struct host_plan *plan) {
                            .transport = lane->transport,
                            .clock = &clock_system,
                            .copier = get_copier,
+                           .secret = get_secret,
                            .connect_begin = connect_begin,
                            .connect_end = connect_end,
                            .nonce = random_nonce,
@@ -345,6 +363,9 @@ static void give_order(struct host *host, const struct order *order) {
         break;
     case ORDER_RELEASE:
         host_release(host);
+        break;
+    case ORDER_POKE:
+        host_poke(host);
         break;
     case ORDER_ADD:
     case ORDER_STOP:

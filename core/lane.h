@@ -9,6 +9,7 @@
 #include "core/host.h"
 #include "core/loop_watch.h"
 #include "core/mailbox.h"
+#include "core/secret_store.h"
 #include "transport/keyring.h"
 
 struct lane;
@@ -35,7 +36,8 @@ void lane_report_free(struct lane_report *report);
 
 struct lane_options {
     struct keyring *keyring;
-    struct mailbox *reports; /* the coordinator's */
+    struct mailbox *reports;      /* the coordinator's */
+    struct secret_store *secrets; /* of the run; stopped before the lanes are */
     /* Makes the transport for the lane's loop; the real one is transport_new. */
     struct transport *(*transport)(uv_loop_t *loop, struct keyring *keyring);
 };

@@ -56,6 +56,7 @@ struct run {
     struct run_host *hosts;
     size_t open_hosts;
     struct mailbox reports;
+    struct secret_store *secrets;
     struct transport *transport; /* for build hosts */
     struct build *build;
     const struct inv_host **build_hosts; /* to be built, and the host of the run that each is */

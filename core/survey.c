@@ -106,7 +106,7 @@ static void wait_to_open(struct place *place) {
     wake(place->survey);
 }
 
-static uint64_t every_ms(const struct survey *survey) {
+static uint64_t interval_of(const struct survey *survey) {
     return survey->options.every_ms > 0 ? survey->options.every_ms : EVERY_DEFAULT_MS;
 }
 
@@ -151,9 +151,9 @@ static void fail(struct place *place, const struct error *error) {
     bool connected = place->state == PLACE_IDLE || place->state == PLACE_ASKING;
     close_place(place);
     uint32_t doublings = place->failures < 8 ? place->failures : 8;
-    uint64_t wait = every_ms(survey) << doublings;
+    uint64_t wait = interval_of(survey) << doublings;
     place->failures++;
-    uint64_t most = every_ms(survey) > RETRY_MAX_MS ? every_ms(survey) : RETRY_MAX_MS;
+    uint64_t most = interval_of(survey) > RETRY_MAX_MS ? interval_of(survey) : RETRY_MAX_MS;
     uv_timer_start(&place->timer, on_timer, wait < most ? wait : most, 0);
     tell(place, NULL, error, connected);
 }
@@ -171,7 +171,7 @@ static void on_answer(const struct status_answer *answer, const struct error *er
     uv_timer_stop(&place->timer);
     place->failures = 0;
     place->state = PLACE_IDLE;
-    uv_timer_start(&place->timer, on_timer, every_ms(survey), 0);
+    uv_timer_start(&place->timer, on_timer, interval_of(survey), 0);
     tell(place, answer, NULL, true);
     if (survey->stopping || place->state != PLACE_IDLE) {
         return; /* the callback has stopped the survey, or asked again */
@@ -321,8 +321,8 @@ void survey_ask(struct survey *survey, size_t host) {
     }
 }
 
-void survey_every(struct survey *survey, uint64_t every) {
-    survey->options.every_ms = every;
+void survey_every(struct survey *survey, uint64_t every_ms) {
+    survey->options.every_ms = every_ms;
 }
 
 void survey_stop(struct survey *survey, void (*stopped)(void *arg), void *arg) {

@@ -1,17 +1,43 @@
 #!/bin/sh
-# Puts a secret into its place in one step. Arguments: SECRET_PATH, OWNER, GROUP, MODE, CONTENT
-# (base64). The content is never an argument of a program: printf is the shell's own.
+# Puts a secret into its place in one step. Arguments: LOCK_ID (under which it is done), SECRET_PATH,
+# OWNER, GROUP, MODE, CONTENT (base64), UNITS (to be restarted by secret_restart.sh, one a line).
+# The content is never an argument of a program: printf is the shell's own. Key: secret ("written" |
+# "lock-lost": nothing was done).
 
 umask 077
-folder=${SECRET_PATH%/*}
-[ -d "$folder" ] || (umask 022 && mkdir -p "${folder:-/}") ||
-    fail "$folder can't be made: is its file system full or read-only?"
-new=$(mktemp "$folder/.fleet-secret.XXXXXX") || fail "no file can be made in $folder"
-trap 'rm -f "$new"' EXIT
-printf '%s' "$CONTENT" | base64 -d >"$new" || fail "$new can't be written: is its disk full?"
-chown -- "$OWNER:$GROUP" "$new" || fail "there is no owner $OWNER or no group $GROUP there"
-chmod "$MODE" "$new" || fail "$new can't be given the mode $MODE"
-to_disk "$new"
-mv -fT -- "$new" "$SECRET_PATH" || fail "$SECRET_PATH can't be replaced"
-trap - EXIT
-say secret written
+
+# $RUN/restart remembers the units from before the secret is there till they were restarted: a line
+# "INVOCATION UNIT" each ("-" where it never ran), so that one that has been started anew since
+# is not restarted for nothing, and none is forgotten when the operator dies in between.
+note_units() {
+    has_systemd || return 0
+    printf '%s\n' "$UNITS" | while IFS= read -r unit; do
+        [ -n "$unit" ] || continue
+        invocation=$(ask_systemd show -p InvocationID --value -- "$unit")
+        printf '%s %s\n' "${invocation:--}" "$unit"
+    done >>"$RUN/restart" || fail "$RUN/restart can't be written: is /run full?"
+}
+
+put() {
+    folder=${SECRET_PATH%/*}
+    [ -d "$folder" ] || (umask 022 && mkdir -p "${folder:-/}") ||
+        fail "$folder can't be made: is its file system full or read-only?"
+    new=$(mktemp "$folder/.fleet-secret.XXXXXX") || fail "no file can be made in $folder"
+    trap 'rm -f "$new"' EXIT
+    printf '%s' "$CONTENT" | base64 -d >"$new" || fail "$new can't be written: is its disk full?"
+    chown -- "$OWNER:$GROUP" "$new" || fail "there is no owner $OWNER or no group $GROUP there"
+    chmod "$MODE" "$new" || fail "$new can't be given the mode $MODE"
+    to_disk "$new"
+    [ -z "$UNITS" ] || note_units
+    mv -fT -- "$new" "$SECRET_PATH" || fail "$SECRET_PATH can't be replaced"
+    trap - EXIT
+    say secret written
+}
+
+lock_enter
+if lock_is_mine "$LOCK_ID"; then
+    lock_leave
+    put
+else
+    say secret lock-lost
+fi

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# `secrets push` and `secrets check` on real hosts: h1 as root, h2 as a user with sudo.
+# Secrets on real hosts: by `secrets push` and `secrets check`, and in the middle of a rollout. h1 as
+# root, h2 as a user with sudo.
 
 load fleet_driver
 
@@ -46,7 +47,7 @@ states() { jq -r '"\(.host) \(.secret) \(.state)"' "$events" | sort | xargs; }
     [ "$(on h1 systemctl show -p MainPID --value worker)" != "$pid" ]
     encoded=$(base64 -w0 <"$T/token")
     run ! grep -rqs -e hunter2 -e "$encoded" "$T/state" "$events" "$text"
-    ! on h1 "journalctl --no-pager | grep -e hunter2 -e $encoded"
+    [ "$(on h1 journalctl --no-pager | grep -ac -e hunter2 -e "$encoded")" = 0 ]
 }
 
 @test "a second push writes nothing and restarts nothing; what changed is found" {
@@ -84,4 +85,109 @@ states() { jq -r '"\(.host) \(.secret) \(.state)"' "$events" | sort | xargs; }
     grep -q 'no owner nosuchuser' "$text"
     [ "$(on h1 cat /run/fleet/secrets/token)" = hunter2-second ]
     [ "$(on h1 'ls -A /run/fleet/secrets' | xargs)" = "binary token" ]
+}
+
+# The rollouts' own: `token` comes before the activation, `late` after it, made once for all hosts.
+rollout_secrets() { # SYSTEM [WORD...]
+    inventory "h1=$1" "h2=$1" 'defaults.secrets=[
+        {"name": "token", "file": "'"$T"'/token", "restart": ["worker.service"]},
+        {"name": "late", "when": "after", "owner": "nobody", "group": "nogroup", "mode": "0440",
+         "command": ["sh", "-c", "echo made >>'"$T"'/made; cat '"$T"'/late"]}]' "${@:2}"
+}
+
+grants() { jq -r 'select(.type == "grant" and .act == "secret") | "\(.host) \(.path)"' "$events" | sort | xargs; }
+
+worker() { on "$1" systemctl show -p InvocationID --value worker; }
+
+# Looks for what must not be there: in every process's arguments and environment, here and on the
+# hosts, whose processes are this machine's, too. The words stand in a file, so that nobody who
+# looks for them is found.
+watch_processes() {
+    while :; do
+        grep -Fqsaf "$T/words" /proc/[0-9]*/cmdline /proc/[0-9]*/environ && touch "$T/found"
+        sleep 0.05
+    done
+}
+
+@test "update brings secrets before and after the activation, and leaves no trace of them" {
+    printf 'swordfish-one' >"$T/token"
+    printf 'swordfish-late' >"$T/late"
+    { printf 'swordfish\n'; base64 -w0 <"$T/token"; echo; base64 -w0 <"$T/late"; } >"$T/words"
+    on h1 'rm -rf /run/fleet/secrets' && on h2 'rm -rf /run/fleet/secrets'
+    rollout_secrets "$(system good s1)"
+    before=$(worker h1)
+    watch_processes 3>&- &
+    watcher=$!
+    update -vv
+    kill "$watcher"
+    assert_exit 0
+    [ "$(grants)" = "h1 /run/fleet/secrets/late h1 /run/fleet/secrets/token h2 /run/fleet/secrets/late h2 /run/fleet/secrets/token" ]
+    for i in h1 h2; do
+        assert_serves $i s1
+        [ "$(on $i cat /run/fleet/secrets/token)" = swordfish-one ]
+        [ "$(on $i 'stat -c "%U %G %a" /run/fleet/secrets/late')" = "nobody nogroup 440" ]
+        on $i 'test ! -e /run/fleet/restart && test ! -e /run/fleet/lock'
+        # In order: token, the activation, late, the probes.
+        order=$(jq -r --arg h $i 'select(.host == $h) |
+            if .type == "grant" then .act + " " + (.path | split("/") | last)
+            elif .type == "host_state" then .to else empty end' "$events" | sed 's/ [a-z0-9]*-nixos.*//' | xargs)
+        [[ $order == *"activate secret token activating confirming secret late probing"* ]]
+    done
+    [ "$(worker h1)" != "$before" ]
+    [ "$(wc -l <"$T/made")" = 1 ]
+    [ ! -e "$T/found" ]
+    run ! grep -rFqsf "$T/words" "$T/state" "$events" "$text"
+    for i in h1 h2; do
+        found=$(on $i 'journalctl --no-pager; find /run/fleet /var/lib/fleet -type f \
+            ! -path "*/secrets/*" -exec cat {} +' | grep -acFf "$T/words") || true
+        [ "$found" = 0 ]
+    done
+}
+
+@test "what is there is not written again; what has changed reaches a host that runs its system already" {
+    rollout_secrets "$(system good s1)"
+    before=$(worker h1)
+    update
+    assert_exit 0
+    assert_state h1 unchanged
+    [ -z "$(grants)" ]
+    printf 'swordfish-two' >"$T/token"
+    update
+    assert_exit 0
+    assert_state h1 unchanged '*' '1 secret was written'
+    [ "$(grants)" = "h1 /run/fleet/secrets/token h2 /run/fleet/secrets/token" ]
+    [ "$(on h1 cat /run/fleet/secrets/token)" = swordfish-two ]
+    [ "$(worker h1)" != "$before" ]
+}
+
+@test "a secret that can't be had ends the host untouched, with the tool's words" {
+    rollout_secrets "$(system good s2)" \
+        'defaults.secrets.1.command=["sh", "-c", "echo no key for this machine >&2; exit 4"]'
+    printf 'swordfish-three' >"$T/token"
+    update
+    assert_exit 3
+    assert_state h1 failed secret-command 'no key for this machine'
+    assert_serves h1 s1
+    [ "$(on h1 cat /run/fleet/secrets/token)" = swordfish-two ]
+}
+
+@test "a version that fails goes back; the secret stays" {
+    rollout_secrets "$(system http-500 s3)"
+    update h1
+    assert_exit 3
+    assert_state h1 rolled_back
+    assert_serves h1 s1
+    [ "$(on h1 cat /run/fleet/secrets/token)" = swordfish-three ]
+}
+
+@test "a reboot brings them again before it is probed, and a unit that failed for want of them" {
+    rollout_secrets "$(system good s1)" 'defaults.health=[
+        {"name": "token", "type": "command", "from": "target",
+         "run": ["test", "-s", "/run/fleet/secrets/token"]}]'
+    fleet reboot --yes --json h1
+    assert_exit 0
+    assert_state h1 healthy
+    [ "$(on h1 cat /run/fleet/secrets/token)" = swordfish-three ]
+    [ "$(on h1 cat /run/fleet/secrets/late)" = swordfish-late ]
+    on h1 'test ! -e /run/fleet/lock'
 }

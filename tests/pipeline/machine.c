@@ -1,6 +1,8 @@
 /* What a played target is and does (see machine.h). */
 #include "tests/pipeline/machine.h"
 
+#include <criterion/criterion.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,6 +191,8 @@ void machine_power_cut(struct machine *machine, uint64_t off_ms) {
     machine->failed_unit[0] = '\0';
     machine->boot++;
     machine->lock_id[0] = '\0';
+    machine->secret_count = 0;
+    machine->restart_due = false;
     guard->alive = false;
     guard->phase = GUARD_NONE;
     guard->state[0] = '\0';
@@ -456,17 +460,76 @@ static int generations(struct machine *machine, const struct script_vars *vars, 
     return 0;
 }
 
+/* ---- secrets ---- */
+
+static int secret_look(struct machine *machine, const struct script_vars *vars, struct buf *out) {
+    (void)vars;
+    for (unsigned i = 0; i < machine->secret_count; i++) {
+        buf_add_text(out, "secret ");
+        for (int digit = 0; digit < 64; digit++) {
+            buf_add_char(out, machine->secrets[i].mark);
+        }
+        buf_printf(out, " root root 400 %s\n", machine->secrets[i].path);
+    }
+    say(out, "restart", machine->restart_due ? "yes" : "no");
+    return 0;
+}
+
+static int secret_put(struct machine *machine, const struct script_vars *vars, struct buf *out) {
+    const char *path = script_var(vars, "SECRET_PATH");
+    unsigned i = 0;
+    if (machine->secret_refused) {
+        return 1;
+    }
+    if (strcmp(machine->lock_id, script_var(vars, "LOCK_ID")) != 0) {
+        say(out, "secret", "lock-lost");
+        return 0;
+    }
+    while (i < machine->secret_count && strcmp(machine->secrets[i].path, path) != 0) {
+        i++;
+    }
+    cr_assert_lt(i, ARRAY_LEN(machine->secrets));
+    machine->secret_count += i == machine->secret_count;
+    SET(machine->secrets[i].path, path);
+    machine->secrets[i].mark = script_var(vars, "CONTENT")[0];
+    machine->restart_due |= script_var(vars, "UNITS")[0] != '\0';
+    machine->puts++;
+    say(out, "secret", "written");
+    return 0;
+}
+
+static int secret_restart(struct machine *machine, const struct script_vars *vars,
+                          struct buf *out) {
+    (void)vars;
+    if (machine->restart_due) {
+        machine->unit_restarts++;
+        say(out, machine->restart_fails ? "restart_failed" : "restarted", "web.service");
+    }
+    machine->restart_due = false;
+    return 0;
+}
+
 int machine_run(struct machine *machine, const char *name, const struct script_vars *vars,
                 struct buf *out) {
     static const struct {
         const char *name;
         int (*run)(struct machine *machine, const struct script_vars *vars, struct buf *out);
-    } scripts[] = {
-        {"inspect", inspect},       {"lock_take", lock_take},     {"lock_release", lock_release},
-        {"stage", stage},           {"unstage", unstage},         {"guard_start", guard_start},
-        {"guard_poll", guard_poll}, {"commit_now", commit_now},   {"repair", repair},
-        {"units", units},           {"generations", generations}, {"dry_activate", dry_activate},
-        {"reboot", reboot}};
+    } scripts[] = {{"inspect", inspect},
+                   {"lock_take", lock_take},
+                   {"lock_release", lock_release},
+                   {"stage", stage},
+                   {"unstage", unstage},
+                   {"guard_start", guard_start},
+                   {"guard_poll", guard_poll},
+                   {"commit_now", commit_now},
+                   {"repair", repair},
+                   {"units", units},
+                   {"generations", generations},
+                   {"dry_activate", dry_activate},
+                   {"secret_look", secret_look},
+                   {"secret_put", secret_put},
+                   {"secret_restart", secret_restart},
+                   {"reboot", reboot}};
     machine_settle(machine);
     for (size_t i = 0; i < ARRAY_LEN(scripts); i++) {
         if (strcmp(scripts[i].name, name) == 0) {

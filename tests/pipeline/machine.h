@@ -70,6 +70,12 @@ struct machine {
     bool staged;
     struct machine_guard guard;
     char last[512]; /* the last word of the guard that has ended; outlives a reboot */
+    /* Its secrets, in the order they came: all of them in /run. */
+    struct {
+        char path[64], mark; /* of its content */
+    } secrets[4];
+    unsigned secret_count;
+    bool restart_due;
 
     /* How it behaves. */
     uint64_t latency_ms;    /* of every answer */
@@ -85,7 +91,8 @@ struct machine {
     unsigned refuse_connections; /* so many next tries */
     bool swallow_connections;    /* they get no answer at all */
     bool lacks_paths;
-    const char *gens; /* lines of the list of generations */
+    bool secret_refused, restart_fails; /* there is no such owner; its unit fails then */
+    const char *gens;                   /* lines of the list of generations */
 
     /* Asked when a script has arrived and before it acts; `name` as in core/target, requests to the
      * guard by their own name. */
@@ -97,7 +104,7 @@ struct machine {
     unsigned conns_made, conns_open, streams_open;
     unsigned renewals_by_conn[64];
     unsigned commit_conn; /* the number of the connection that the commit came over */
-    unsigned aborts, activations, repairs;
+    unsigned aborts, activations, repairs, puts, unit_restarts;
     struct machine_conn *conns;
 };
 

@@ -140,6 +140,9 @@ static const char *name_of(const struct script_vars *vars) {
                    {"unstage", target_script_unstage},
                    {"dry_activate", target_script_dry_activate},
                    {"units", target_script_units},
+                   {"secret_look", target_script_secret_look},
+                   {"secret_put", target_script_secret_put},
+                   {"secret_restart", target_script_secret_restart},
                    {"generations", target_script_generations},
                    {"reboot", target_script_reboot}};
     for (size_t i = 0; i < ARRAY_LEN(scripts); i++) {

@@ -75,17 +75,49 @@ static void route_reprobe(void) {
     world.reprobe = true;
 }
 
+static void route_secrets(void) {
+    world.has_secrets = true;
+}
+
+/* Its system runs already. */
+static void route_secrets_alone(void) {
+    snprintf(world.machine.running, sizeof(world.machine.running), "%s", NEW);
+    snprintf(world.machine.profile, sizeof(world.machine.profile), "%s", NEW);
+    world.has_secrets = true;
+}
+
+static void route_secrets_boot(void) {
+    route_reboot();
+    world.has_secrets = true;
+}
+
 static void (*const routes[STEP_COUNT])(void) = {
-    [STEP_REPAIR] = route_repair,       [STEP_CHOOSE] = route_choose,
-    [STEP_LOOK] = route_look,           [STEP_COPY] = route_copy,
-    [STEP_DRY_RUN] = route_dry_run,     [STEP_COMMIT_NOW] = route_boot,
-    [STEP_AWAIT_ROLLBACK] = route_back, [STEP_ABORT] = route_back,
-    [STEP_REVERT] = route_back,         [STEP_VERIFY_BACK] = route_back,
-    [STEP_PROBE_BACK] = route_back,     [STEP_LEAVE] = route_leave,
-    [STEP_FAIL] = route_fail,           [STEP_REPROBE] = route_reprobe,
-    [STEP_ADOPT] = route_adopt,         [STEP_AWAIT_REBOOT] = route_reboot,
-    [STEP_REBOOT] = route_reboot,       [STEP_BOOT] = route_reboot,
-    [STEP_PROBE_BOOT] = route_reboot,   [STEP_VERIFY_BOOT] = route_reboot,
+    [STEP_REPAIR] = route_repair,
+    [STEP_CHOOSE] = route_choose,
+    [STEP_LOOK] = route_look,
+    [STEP_COPY] = route_copy,
+    [STEP_DRY_RUN] = route_dry_run,
+    [STEP_COMMIT_NOW] = route_boot,
+    [STEP_AWAIT_ROLLBACK] = route_back,
+    [STEP_ABORT] = route_back,
+    [STEP_REVERT] = route_back,
+    [STEP_VERIFY_BACK] = route_back,
+    [STEP_PROBE_BACK] = route_back,
+    [STEP_LEAVE] = route_leave,
+    [STEP_FAIL] = route_fail,
+    [STEP_REPROBE] = route_reprobe,
+    [STEP_ADOPT] = route_adopt,
+    [STEP_AWAIT_REBOOT] = route_reboot,
+    [STEP_REBOOT] = route_reboot,
+    [STEP_BOOT] = route_reboot,
+    [STEP_PROBE_BOOT] = route_reboot,
+    [STEP_VERIFY_BOOT] = route_reboot,
+    [STEP_SECRETS] = route_secrets_alone,
+    [STEP_AWAIT_SECRET] = route_secrets_alone,
+    [STEP_UPLOAD] = route_secrets_alone,
+    [STEP_SECRETS_BEFORE] = route_secrets,
+    [STEP_SECRETS_AFTER] = route_secrets,
+    [STEP_SECRETS_BOOT] = route_secrets_boot,
 };
 
 /* Passed without standing still, so that nothing can happen there. */
@@ -96,7 +128,7 @@ static bool is_passed(enum step step) {
 static bool stands(enum step step) {
     return step == STEP_CONNECT || step == STEP_AWAIT_BUILD || step == STEP_AWAIT_COPY ||
            step == STEP_AWAIT_ACTIVATE || step == STEP_AWAIT_REBOOT || step == STEP_AWAIT_COMMIT ||
-           step == STEP_AWAIT_ROLLBACK || step == STEP_HOLD;
+           step == STEP_AWAIT_ROLLBACK || step == STEP_AWAIT_SECRET || step == STEP_HOLD;
 }
 
 /* Where no script is sent, one can't fail; only before the activation can a host be cancelled. */

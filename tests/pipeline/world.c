@@ -68,9 +68,9 @@ static void check_grant(const struct world *world, const char *name) {
         const char *name;
         enum act act;
     } needs[] = {
-        {"lock_take", ACT_COPY},       {"stage", ACT_COPY},          {"serve", ACT_COPY},
-        {"guard_start", ACT_ACTIVATE}, {"commit_now", ACT_ACTIVATE}, {"renew", ACT_ACTIVATE},
-        {"commit", ACT_COMMIT},        {"abort", ACT_ROLLBACK},      {"reboot", ACT_REBOOT}};
+        {"stage", ACT_COPY},          {"serve", ACT_COPY},     {"guard_start", ACT_ACTIVATE},
+        {"commit_now", ACT_ACTIVATE}, {"renew", ACT_ACTIVATE}, {"commit", ACT_COMMIT},
+        {"abort", ACT_ROLLBACK},      {"reboot", ACT_REBOOT},  {"secret_put", ACT_SECRET}};
     for (size_t i = 0; i < ARRAY_LEN(needs); i++) {
         if (strcmp(needs[i].name, name) == 0) {
             cr_expect(world->granted[needs[i].act] || world->took_back, "%s without a grant: %s",
@@ -86,6 +86,10 @@ static enum fault on_script(struct machine *machine, const char *name, void *arg
         return FAULT_NONE;
     }
     check_grant(world, name);
+    if (strcmp(name, "lock_take") == 0) {
+        cr_expect(world->granted[ACT_COPY] || world->granted[ACT_SECRET] || world->took_back,
+                  "a lock without a grant: %s", buf_text(&world->story));
+    }
     world->steps |= UINT64_C(1) << world->host->step;
     world->scripts++;
     enum fault fault = world->on_script != NULL ? world->on_script(world, name) : FAULT_NONE;
@@ -106,7 +110,8 @@ static enum fault on_script(struct machine *machine, const char *name, void *arg
     ((UINT64_C(1) << STEP_CONNECT) | (UINT64_C(1) << STEP_AWAIT_BUILD) |                           \
      (UINT64_C(1) << STEP_AWAIT_COPY) | (UINT64_C(1) << STEP_AWAIT_ACTIVATE) |                     \
      (UINT64_C(1) << STEP_AWAIT_COMMIT) | (UINT64_C(1) << STEP_AWAIT_REBOOT) |                     \
-     (UINT64_C(1) << STEP_AWAIT_ROLLBACK) | (UINT64_C(1) << STEP_HOLD))
+     (UINT64_C(1) << STEP_AWAIT_SECRET) | (UINT64_C(1) << STEP_AWAIT_ROLLBACK) |                   \
+     (UINT64_C(1) << STEP_HOLD))
 
 static void look(struct world *world) {
     if (world->host == NULL) {
@@ -188,9 +193,10 @@ static void answer_soon(struct world *world) {
 static const unsigned legal[HOST_STATE_COUNT] = {
     [HOST_CONNECTING] = M(BUILDING) | M(FAILED) | M(UNREACHABLE) | M(SKIPPED),
     [HOST_REBOOTING] = M(PROBING) | M(FAILED) | M(UNKNOWN),
-    [HOST_BUILDING] = M(STAGING) | M(UNCHANGED) | M(FAILED) | M(SKIPPED),
+    [HOST_BUILDING] = M(STAGING) | M(STAGED) | M(UNCHANGED) | M(FAILED) | M(SKIPPED),
     [HOST_STAGING] = M(STAGED) | M(FAILED) | M(SKIPPED),
-    [HOST_STAGED] = M(STAGED) | M(ACTIVATING) | M(COMMITTING) | M(FAILED) | M(SKIPPED),
+    [HOST_STAGED] =
+        M(STAGED) | M(UNCHANGED) | M(ACTIVATING) | M(COMMITTING) | M(FAILED) | M(SKIPPED),
     [HOST_ACTIVATING] =
         M(CONFIRMING) | M(ROLLING_BACK) | M(FAILED) | M(SKIPPED) | M(REBOOT_REQUIRED) | M(UNKNOWN),
     [HOST_CONFIRMING] = M(PROBING) | M(ROLLING_BACK) | M(FAILED) | M(UNKNOWN),
@@ -286,6 +292,35 @@ static struct copier *get_copier(const struct host_source *source, struct error 
     return world->copier;
 }
 
+static void on_secret_late(uv_timer_t *timer) {
+    struct world *world = timer->data;
+    if (world->host != NULL) {
+        host_poke(world->host);
+    }
+}
+
+static const struct secret *get_secret(const struct inv_host *inv, const struct inv_secret *what,
+                                       struct error *error, void *arg) {
+    static struct secret secret;
+    static char encoded[8];
+    struct world *world = arg;
+    (void)inv;
+    (void)what;
+    if (world->secret_late > 0) {
+        world->secret_late--;
+        uv_timer_start(&world->secret_timer, on_secret_late, 3000, 0);
+        return NULL;
+    }
+    if (world->secret_fails != NULL) {
+        error_set(error, FLEET_ERR_SYSTEM, "secret-command", "%s", world->secret_fails);
+        return NULL;
+    }
+    encoded[0] = world->secret_mark;
+    memset(secret.hash, world->secret_mark, sizeof(secret.hash) - 1);
+    secret.encoded = encoded;
+    return &secret;
+}
+
 static bool connect_begin(struct host *host, void *arg) {
     (void)host;
     (void)arg;
@@ -321,12 +356,15 @@ static void on_store_lost(const struct error *error, void *arg) {
 
 void world_begin(struct world *world) {
     static const struct inv_address address = {.host = "127.0.0.1", .port = 22};
+    static const char *const units[] = {"web.service"};
     *world = (struct world){
         .desired = NEW, .answer_ms = 50, .end = HOST_STATE_COUNT, .reprobed = -1, .at = STEP_COUNT};
     virtual_time_begin();
     cr_assert_eq(uv_loop_init(&world->loop), 0);
     uv_timer_init(&world->loop, &world->turn);
     world->turn.data = world;
+    uv_timer_init(&world->loop, &world->secret_timer);
+    world->secret_timer.data = world;
     machine_init(&world->machine, &world->loop);
     machine_init(&world->store, &world->loop);
     world->machine.on_script = on_script;
@@ -357,6 +395,18 @@ void world_begin(struct world *world) {
                                               .healthy_deadline_ms = 300000,
                                               .rollback = true}};
     world->spec = (struct conn_spec){.name = "db1"};
+    world->secret_mark = 'a';
+    world->secrets[0] = (struct inv_secret){.name = "token",
+                                            .path = "/run/fleet/secrets/token",
+                                            .owner = "root",
+                                            .group = "root",
+                                            .mode = 0400,
+                                            .restart = {.items = units, .count = 1}};
+    world->secrets[1] = world->secrets[0];
+    world->secrets[1].name = "late";
+    world->secrets[1].path = "/run/fleet/secrets/late";
+    world->secrets[1].after = true;
+    world->secrets[1].restart.count = 0;
 }
 
 void world_resume(struct world *world, uint64_t guard_left_ms) {
@@ -417,6 +467,7 @@ void world_go(struct world *world) {
                            .transport = &world->machine.transport,
                            .clock = &virtual_clock,
                            .copier = get_copier,
+                           .secret = get_secret,
                            .connect_begin = connect_begin,
                            .connect_end = connect_end,
                            .nonce = next_nonce,
@@ -428,6 +479,10 @@ void world_go(struct world *world) {
                              .closed = on_closed,
                              .arg = world};
     uint64_t began = virtual_time_ms();
+    if (world->has_secrets) {
+        world->inv.secrets = world->secrets;
+        world->inv.secret_count = ARRAY_LEN(world->secrets);
+    }
     open_store(world);
     world->host = host_new(&plan, &env, &sink);
     host_begin(world->host);
@@ -529,6 +584,17 @@ static void check_claim(const struct world *world, const char *before, const cha
     }
 }
 
+/* Who went well has its secrets, and nothing is still to be restarted. */
+static void check_secrets(const struct world *world) {
+    const struct machine *machine = &world->machine;
+    bool well = world->end == HOST_HEALTHY || world->end == HOST_UNCHANGED;
+    if (!world->has_secrets || !well || world->took_back || world->powered) {
+        return;
+    }
+    cr_expect_eq(machine->secret_count, 2, "secrets are missing: %s", label(world));
+    cr_expect_not(machine->restart_due, "a unit waits for its restart: %s", label(world));
+}
+
 static void check_let_go(const struct world *world) {
     const struct machine *machine = &world->machine;
     bool reachable = machine->reachable_at_ms <= virtual_time_ms();
@@ -544,6 +610,7 @@ static void check_let_go(const struct world *world) {
 
 static void close_all(struct world *world) {
     uv_close((uv_handle_t *)&world->turn, NULL);
+    uv_close((uv_handle_t *)&world->secret_timer, NULL);
     if (world->copier != NULL) {
         copier_free(world->copier);
     }
@@ -583,5 +650,6 @@ void world_run(struct world *world) {
     world_go(world);
     let_guard_finish(world);
     check_claim(world, before, profile_before);
+    check_secrets(world);
     check_let_go(world);
 }

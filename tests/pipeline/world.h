@@ -36,6 +36,7 @@ struct world {
     struct copier *copier;
     struct inv_host inv;
     struct inv_health probe;
+    struct inv_secret secrets[2]; /* `before` restarts a unit, `after` does not */
     struct conn_spec spec;
     struct host_run run;
     struct host_plan plan;
@@ -43,12 +44,17 @@ struct world {
     uint32_t nonces;
 
     /* The coordinator. */
-    uv_timer_t turn; /* answers what is due */
+    uv_timer_t turn;         /* answers what is due */
+    uv_timer_t secret_timer; /* a secret that is late */
     const char *desired;
     struct host_resume resume; /* `ask`: another process began it, with these grants already */
     bool copies;
     uint64_t answer_ms;
     bool leave, reprobe, take_back, lingers;
+    bool has_secrets;         /* the host has both */
+    char secret_mark;         /* of their content; another one is another content */
+    unsigned secret_late;     /* so many askings come before they are at hand */
+    const char *secret_fails; /* why they can't be had */
     bool withhold[ACT_COUNT];
     bool build_due, grant_due[ACT_COUNT], over_due;
 
