@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cmd/displays.h"
+#include "cmd/let_go.h"
 #include "cmd/question.h"
 #include "cmd/run_elsewhere.h"
 #include "cmd/run_log.h"
@@ -145,6 +146,9 @@ static int execute(struct context *context, const struct run_log *log, bool prom
     }
     fflush(stdout);
     displays_close(&displays);
+    if (code < 128) { /* else somebody is in a hurry */
+        let_go_of_ended(context, log);
+    }
     return code;
 }
 
