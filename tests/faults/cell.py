@@ -71,12 +71,12 @@ class Cell:
             "name": "faults",
             "defaults": {
                 "user": "root", "identity_file": os.path.join(os.environ["FLEET_TESTBED"], "key"),
-                "connect_timeout": "8s",
+                "connect_timeout": "10s",
                 "nix_options": {"sandbox": "false", "substituters": "", "build-users-group": ""},
                 "policy": {
                     "waves": ["100%"], "startup_grace": "0s", "min_healthy_time": "1s",
-                    "confirm_timeout": f"{CONFIRM_S}s", "healthy_deadline":
-                    "2s" if self.phase.version == "bad" else "40s", "activate_timeout": "30s",
+                    "confirm_timeout": f"{CONFIRM_S}s", "activate_timeout": "30s",
+                    "healthy_deadline": "2s" if system == {"path": self.systems["bad"]} else "60s",
                 },
             },
             "hosts": hosts,

@@ -21,7 +21,7 @@ from hosts import HERE, Red, until
 RTT_S = 0.3
 LOSS = 0.1
 FREEZE_S = 3
-CONFIRM_S = 8  # confirm_timeout of every cell
+CONFIRM_S = 12  # confirm_timeout of every cell
 LONG_FREEZE_S = CONFIRM_S + 6
 CUT_BYTE = 2000
 GARBAGE = bytes(range(256)) * 16
@@ -308,11 +308,12 @@ def put_operator_kill(cell):
 ALL_NEW = {"before": "N", "window": "N", "commit": "N", "after": "N", "back": "O"}
 NO_COPY = dict.fromkeys(
     ["connecting", "building", "staged", "activating", "confirming", "probing", "committing",
-     "rebooting", "rolling_back"],
+     "committing_late", "rebooting", "rolling_back"],
     "nothing is imported then",
 )
 ONLY_ACTIVATION = dict.fromkeys(
-    ["connecting", "building", "staging", "staged", "confirming", "probing", "rebooting"],
+    ["connecting", "building", "staging", "staged", "confirming", "probing", "committing_late",
+     "rebooting"],
     "no script of the system's runs then",
 )
 
@@ -326,7 +327,8 @@ FAULTS = {
     "reset-handshake": Fault(
         f"connection reset at byte {CUT_BYTE}", put_cut, {"connecting": "N", "confirming": "N", "rebooting": "N"},
         pointless=dict.fromkeys(
-            ["building", "staging", "staged", "activating", "probing", "committing", "rolling_back"],
+            ["building", "staging", "staged", "activating", "probing", "committing", "committing_late",
+             "rolling_back"],
             "no connection begins then",
         ),
     ),

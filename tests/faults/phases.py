@@ -112,6 +112,10 @@ def hold_commit(cell):
     set_hook(cell, f"bootloader {cell.new}", True)
 
 
+def hold_commit_late(cell):
+    set_hook(cell, f"bootloader-done {cell.new}", True)
+
+
 def hold_way_back(cell):
     set_hook(cell, f"activate {cell.old}", True)
 
@@ -139,6 +143,9 @@ PHASES = {
     "confirming": Phase("confirming", "window", hold_confirmation, await_waiting, release_wire),
     "probing": Phase("probing", "window", nothing, nothing, release_probe, advance=hold_probe),
     "committing": Phase("committing", "commit", hold_commit, is_held_there, release_hook),
+    "committing_late": Phase(  # the boot default is the new one by now
+        "committing", "commit", hold_commit_late, is_held_there, release_hook
+    ),
     "rebooting": Phase(
         "rebooting", "after", hold_boot, await_boot, release_wire, options=("--reboot", "always")
     ),

@@ -62,3 +62,4 @@ for file in "$boot"/loader/entries/*.conf "$boot"/EFI/nixos/*.efi; do
     esac
 done
 sync -f "$boot" 2>/dev/null || true
+[ ! -x /run/testbed-hook ] || /run/testbed-hook bootloader-done "$top"
