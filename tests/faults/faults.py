@@ -218,7 +218,7 @@ exit 0
 
 
 def last_trace(cell):
-    said = cell.host.inside("tail -n 1 /var/log/garbage 2>/dev/null", check=False).strip()
+    said = cell.host.inside("head -n 1 /var/log/garbage 2>/dev/null", check=False).strip()
     return float(said) if said else None
 
 
