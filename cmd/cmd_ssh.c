@@ -2,17 +2,22 @@
  *
  * ssh reads ~/.ssh/config itself, by the same name that fleet resolves; so only what the inventory
  * says is passed on. A jump that is an inventory host has settings of its own, which -J has no way
- * to say: each becomes a ProxyCommand that runs the same ssh for it.
+ * to say: each becomes a ProxyCommand that runs the same ssh for it. ssh knows one address only:
+ * of several the first that takes a connection is given to it.
  */
 #include <errno.h>
+#include <netdb.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "cmd/context.h"
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
+#include "inventory/address.h"
 
 #define DEPTH_MAX 8
 
@@ -99,12 +104,55 @@ static void add_host_keys(struct command_line *line, const struct inv_host *host
     add_option(line, xasprintf("StrictHostKeyChecking=%s", check_word(host->host_key_check)));
 }
 
+static uint16_t port_of(const struct inv_host *host, size_t address) {
+    uint16_t port = host->addresses[address].port;
+    return port != 0 ? port : host->port;
+}
+
+static bool connects(const struct addrinfo *to, int timeout_ms) {
+    int fd = socket(to->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return false;
+    }
+    int err = connect(fd, to->ai_addr, to->ai_addrlen) == 0 ? 0 : errno;
+    struct pollfd wait = {.fd = fd, .events = POLLOUT};
+    socklen_t len = sizeof(err);
+    if (err == EINPROGRESS && (poll(&wait, 1, timeout_ms) != 1 ||
+                               getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0)) {
+        err = ETIMEDOUT;
+    }
+    close(fd);
+    return err == 0;
+}
+
+/* The first address that takes a connection within connect_timeout; the first of all where none
+ * does, for ssh to say why. Behind a jump host only ssh could tell. */
+static size_t pick_address(const struct inv_host *host) {
+    bool direct = host->jump == NULL && host->jump_host == NULL;
+    for (size_t i = 0; direct && host->address_count > 1 && i < host->address_count; i++) {
+        const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+        struct addrinfo *found = NULL;
+        uint16_t port = port_of(host, i);
+        AUTO_FREE char *service = xasprintf("%u", port != 0 ? port : 22);
+        if (getaddrinfo(host->addresses[i].host, service, &hints, &found) != 0) {
+            continue;
+        }
+        bool up = connects(found, (int)host->connect_timeout_ms);
+        freeaddrinfo(found);
+        if (up) {
+            return i;
+        }
+    }
+    return 0;
+}
+
 static void add_jump(struct command_line *line, const struct inv_host *host, int depth);
 
 /* ssh and its options for a host, without the destination. */
 // NOLINTNEXTLINE(misc-no-recursion): as deep as the jumps, which are bounded.
-static void add_settings(struct command_line *line, const struct inv_host *host, int depth) {
-    uint16_t port = host->addresses[0].port != 0 ? host->addresses[0].port : host->port;
+static void add_settings(struct command_line *line, const struct inv_host *host, size_t address,
+                         int depth) {
+    uint16_t port = port_of(host, address);
     add(line, xstrdup("ssh"));
     if (port != 0) {
         add(line, xstrdup("-p"));
@@ -124,17 +172,12 @@ static void add_settings(struct command_line *line, const struct inv_host *host,
     add_jump(line, host, depth);
 }
 
+/* Goes through `jump`, by a ProxyCommand that is the same ssh for it. */
 // NOLINTNEXTLINE(misc-no-recursion)
-static void add_jump(struct command_line *line, const struct inv_host *host, int depth) {
-    if (host->jump_host == NULL || host->jump_host->local || depth >= DEPTH_MAX) {
-        if (host->jump != NULL && host->jump_host == NULL) {
-            add(line, xstrdup("-J"));
-            add(line, xstrdup(host->jump));
-        }
-        return;
-    }
+static void add_proxy(struct command_line *line, const struct inv_host *jump, int depth) {
+    size_t address = pick_address(jump);
     struct command_line inner = {0};
-    add_settings(&inner, host->jump_host, depth + 1);
+    add_settings(&inner, jump, address, depth + 1);
     struct buf proxy = BUF_INIT;
     for (size_t i = 0; i < inner.count; i++) {
         struct buf quoted = BUF_INIT;
@@ -147,10 +190,45 @@ static void add_jump(struct command_line *line, const struct inv_host *host, int
         buf_free(&quoted);
     }
     buf_add_text(&proxy, "-W '[%h]:%p' -- ");
-    text_shell_quote(&proxy, host->jump_host->addresses[0].host);
+    text_shell_quote(&proxy, jump->addresses[address].host);
     add_option(line, xasprintf("ProxyCommand=%s", buf_text(&proxy)));
     buf_free(&proxy);
     release(&inner);
+}
+
+/* A jump "user@host:port" that the inventory doesn't know takes keys and known_hosts of the host
+ * that names it, as in core/spec.c. */
+// NOLINTNEXTLINE(misc-no-recursion)
+static void add_outside_jump(struct command_line *line, const struct inv_host *host, int depth) {
+    size_t user_len = 0;
+    const char *rest;
+    struct address_parts parts;
+    const char *at = address_user(host->jump, &user_len, &rest);
+    if (!address_split(rest, &parts)) {
+        add(line, xstrdup("-J"));
+        add(line, xstrdup(host->jump));
+        return;
+    }
+    AUTO_FREE char *user = at != NULL ? xstrndup(at, user_len) : NULL;
+    AUTO_FREE char *name = xstrndup(parts.host, parts.host_len);
+    struct inv_address address = {.host = name, .port = parts.port};
+    struct inv_host jump = *host;
+    jump.user = user;
+    jump.addresses = &address;
+    jump.address_count = 1;
+    jump.port = 0;
+    jump.host_keys = (struct inv_strings){0};
+    jump.jump = NULL;
+    add_proxy(line, &jump, depth);
+}
+
+// NOLINTNEXTLINE(misc-no-recursion)
+static void add_jump(struct command_line *line, const struct inv_host *host, int depth) {
+    if (host->jump_host != NULL && !host->jump_host->local && depth < DEPTH_MAX) {
+        add_proxy(line, host->jump_host, depth);
+    } else if (host->jump_host == NULL && host->jump != NULL) {
+        add_outside_jump(line, host, depth);
+    }
 }
 
 /* The far side's shell joins the words again: they are quoted for it. */
@@ -199,9 +277,10 @@ int cmd_ssh(const struct args *args) {
         code = run_local(args);
     } else if (code == 0) {
         struct command_line line = {0};
-        add_settings(&line, context.hosts[0], 0);
+        size_t address = pick_address(context.hosts[0]);
+        add_settings(&line, context.hosts[0], address, 0);
         add(&line, xstrdup("--"));
-        add(&line, xstrdup(context.hosts[0]->addresses[0].host));
+        add(&line, xstrdup(context.hosts[0]->addresses[address].host));
         add_remote_command(&line, args);
         if (context.verbosity > 0) {
             for (size_t i = 0; i < line.count; i++) {

@@ -230,6 +230,14 @@ h2: bad" ]
     jq --arg key "$key" '.hosts.h2.jump = "h1" | .hosts.h2.host_key = $key' "$FLEET_INVENTORY" >jump.json
     run --separate-stderr "$FLEET" -i jump.json ssh h2 -- id -un
     [ "$status" = 0 ] && [ "$output" = opsp ]
+    # A jump that the inventory doesn't know has the keys and known_hosts of the host that names it.
+    jq --arg jump "root@$TESTBED_ADDRESS_1:22" '.hosts.h2.jump = $jump' "$FLEET_INVENTORY" >jump.json
+    run --separate-stderr "$FLEET" -i jump.json ssh h2 -- id -un
+    [ "$status" = 0 ] && [ "$output" = opsp ]
+    # Of several addresses the one that answers.
+    jq '.hosts.h2.address = ["127.0.0.9:9", .hosts.h2.address]' "$FLEET_INVENTORY" >several.json
+    run --separate-stderr "$FLEET" -i several.json ssh h2 -- id -un
+    [ "$status" = 0 ] && [ "$output" = opsp ]
     run "$FLEET" ssh h9
     [ "$status" = 2 ]
     [[ $output == *"did you mean"* ]]
