@@ -83,16 +83,6 @@ static const struct {
 };
 _Static_assert(ARRAY_LEN(looks) == STEP_STATE_COUNT, "a look for every state");
 
-/* "linux-6.1.55" of "/nix/store/HASH-linux-6.1.55.drv". */
-static void add_name(const char *drv, struct buf *out) {
-    const char *slash = strrchr(drv, '/');
-    const char *dash = slash != NULL ? strchr(slash, '-') : NULL;
-    const char *name = dash != NULL ? dash + 1 : drv;
-    size_t len = strlen(name);
-    bool is_drv = len > 4 && strcmp(name + len - 4, ".drv") == 0;
-    buf_add(out, name, is_drv ? len - 4 : len);
-}
-
 static void add_time(const struct dash *dash, const struct model_step *step, struct buf *out) {
     int64_t end = step->ended_ms > 0 ? step->ended_ms : dash_clock_ms(dash);
     if (step->began_ms > 0 && end >= step->began_ms) {
@@ -131,7 +121,7 @@ static int write_step(struct pane *pane, const struct tree *tree, size_t at, con
     screen_put(screen, row, col, edge, looks[step->state].style, looks[step->state].sign);
     bool wide = screen->cols >= DETAIL_FROM;
     int end = edge - TIME_COLS - (wide ? 2 * PHASE_COLS : 0);
-    add_name(step->drv, &text);
+    wording_store_name(step->drv, &text);
     col = screen_put(screen, row, name, end, is_busy(step->state) ? TONE_PLAIN : TONE_DIM,
                      buf_text(&text));
     buf_clear(&text);
@@ -209,7 +199,7 @@ static void write_host(struct pane *pane, const struct tree *tree, size_t host, 
         screen_put(screen, row, NAME_COL, NAME_COL + 11, host_styles[state], host_states[state]);
     struct buf text = BUF_INIT;
     if (model->drv != NULL && !opens) {
-        add_name(model->drv, &text);
+        wording_store_name(model->drv, &text);
         col = screen_put(screen, row, NAME_COL + 12, screen->cols - 1, TONE_DIM, buf_text(&text));
         buf_clear(&text);
     }
@@ -220,7 +210,8 @@ static void write_host(struct pane *pane, const struct tree *tree, size_t host, 
     buf_free(&text);
     if (opens) {
         write_tree(pane, tree, root, "  ", "  ", 0);
-    } else if (state == 1 && model->last_line != NULL) {
+    } else if (state == 1 && root == MODEL_NONE && model->last_line != NULL) {
+        /* No tree: another build tool, or a Nix that doesn't tell. */
         screen_put(screen, pane_row(pane), NAME_COL, screen->cols - 1, TONE_DIM, model->last_line);
     }
 }

@@ -14,10 +14,11 @@
 #include "core/base/xalloc.h"
 #include "core/name_index.h"
 
-#define NAME_BYTES 300
-#define LINE_BYTES 400
-#define WAY_LINES  600
-#define STATES_LEN STEP_STATE_COUNT
+#define NAME_BYTES    300
+#define LINE_BYTES    400
+#define WAY_LINES     600
+#define VERSION_BYTES 34u
+#define STATES_LEN    STEP_STATE_COUNT
 
 static char *cleaned(const char *text, size_t max) {
     return text != NULL && text[0] != '\0' ? text_cleaned(text, strnlen(text, max)) : NULL;
@@ -168,6 +169,17 @@ static size_t add_names(const cJSON *list, const char *sign, struct buf *out) {
     return count;
 }
 
+/* A package that is there in many versions names them all: its line shall still show both sides. */
+static void add_version(struct buf *out, const char *text) {
+    size_t len = strnlen(text, VERSION_BYTES + 1);
+    if (len <= VERSION_BYTES) {
+        add_clean(out, text);
+    } else {
+        text_clean(out, text, VERSION_BYTES - 3, false);
+        buf_add_text(out, "…");
+    }
+}
+
 static size_t add_changed(const cJSON *list, struct buf *out) {
     const cJSON *item;
     size_t count = 0;
@@ -175,9 +187,9 @@ static size_t add_changed(const cJSON *list, struct buf *out) {
         if (count++ < WAY_LINES) {
             add_clean(out, text_of(member(item, "name")));
             buf_add_char(out, ' ');
-            add_clean(out, text_of(member(item, "from")));
+            add_version(out, text_of(member(item, "from")));
             buf_add_text(out, " → ");
-            add_clean(out, text_of(member(item, "to")));
+            add_version(out, text_of(member(item, "to")));
             buf_add_char(out, '\n');
         }
     }

@@ -128,13 +128,6 @@ static void add_probing(const struct dash *dash, const struct model_host *model,
     }
 }
 
-/* "nixos-system-db1-24.05" of "/nix/store/HASH-nixos-system-db1-24.05.drv". */
-static void add_store_name(const char *path, struct buf *out) {
-    const char *slash = strrchr(path, '/');
-    const char *dash = slash != NULL ? strchr(slash, '-') : NULL;
-    buf_add_text(out, dash != NULL ? dash + 1 : path);
-}
-
 static const char *first_words(const struct view_host *host) {
     if (host->verdict != NULL && host->verdict[0] != '\0' && host->state != HOST_HEALTHY) {
         return host->verdict;
@@ -162,7 +155,7 @@ void dash_phase_detail(const struct dash *dash, size_t number, struct buf *out) 
         break;
     case HOST_BUILDING:
         if (model->drv != NULL) {
-            add_store_name(model->drv, out);
+            wording_store_name(model->drv, out);
         } else {
             words = model->build_state != NULL ? model->build_state : "";
         }
@@ -318,7 +311,7 @@ static struct columns lay_columns(const struct dash *dash) {
         end = at.since - 1;
     }
     if (cols >= 64) {
-        int width = cols >= 100 ? 20 : 13;
+        int width = cols >= 160 ? 40 : cols >= 100 ? 20 : 13;
         at.probes = end - width;
         at.probes_end = end;
         end = at.probes - 2;

@@ -71,6 +71,15 @@ const char *wording_short_run(const char *run) {
     return dash != NULL && dash[1] != '\0' ? dash + 1 : run != NULL ? run : "";
 }
 
+void wording_store_name(const char *path, struct buf *out) {
+    const char *slash = strrchr(path, '/');
+    const char *dash = slash != NULL ? strchr(slash, '-') : NULL;
+    const char *name = dash != NULL ? dash + 1 : path;
+    size_t len = strlen(name);
+    bool is_drv = len > 4 && strcmp(name + len - 4, ".drv") == 0;
+    buf_add(out, name, is_drv ? len - 4 : len);
+}
+
 void wording_elapsed(int64_t ms, struct buf *out) {
     long long seconds = ms > 0 ? (long long)ms / 1000 : 0;
     if (seconds >= 3600) {

@@ -35,6 +35,8 @@ void wording_counts(const struct view *view, struct buf *out);
 void wording_revision(const struct view *view, struct buf *out);
 /* The last part of a run's id, enough for a person to name it. */
 const char *wording_short_run(const char *run);
+/* "linux-6.1.55" of "/nix/store/HASH-linux-6.1.55.drv". */
+void wording_store_name(const char *path, struct buf *out);
 /* "00:58". */
 void wording_elapsed(int64_t ms, struct buf *out);
 /* The line to look for oneself, "ssh -p 2222 root@10.0.0.13", from `[user@]host[:port]`; nothing

@@ -18,6 +18,8 @@ setup_file() {
     for story in good rollback pause strange; do
         story_from "$story" "$FILES/$story.jsonl"
     done
+    # As it was 3.3 s after its start: in the middle of its builds.
+    story_from building <(head -n 106 "$FILES/good.jsonl")
     story_from many <("$FILES/many" 300 150)
     story_from thousand <("$FILES/many" 1000 420)
     story_from empty "$FILES/empty.jsonl"
@@ -120,6 +122,17 @@ sizes_of() { # story, word
     press views Escape / d b 2 Enter
     matches views rollback-filter
     tmux_ kill-session -t views
+}
+
+@test "the tree of the builds, while they are under way" {
+    local size
+    for size in 80x24 120x40; do
+        open_screen "tree$size" building "${size%x*}" "${size#*x}"
+        settled "tree$size" demo
+        press "tree$size" b
+        matches "tree$size" "building-$size"
+        tmux_ kill-session -t "tree$size"
+    done
 }
 
 @test "without colour nothing is told by colour alone; in ASCII no sign is lost" {
