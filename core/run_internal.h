@@ -64,8 +64,8 @@ struct run {
     bool build_done;
     struct cache_fill *fills; /* core/run_cache.c */
     uv_timer_t gather;        /* what is to go into a cache becomes known together */
-    struct changes *changes; /* what the new systems change, for the displays */
-    struct resume *resume;   /* NULL: a new run */
+    struct changes *changes;  /* what the new systems change, for the displays */
+    struct resume *resume;    /* NULL: a new run */
     uint64_t seq;
     uv_timer_t tick, display, leave;
     uv_signal_t signals[3];
