@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # Ctrl-C once, twice, three times, SIGTERM, a terminal that closes: what a run does, and says, each
-# time. The hosts end right in every case, and one command goes on from there.
+# time. The hosts end right in every case, and one command goes on from there. And the person who is
+# not content with how a host has ended, and has it tried again.
 
 load fleet_driver
 
@@ -29,6 +30,21 @@ await_reverted() { # HOST
         [ $SECONDS -lt $end ] || { echo "the guard of $1 does not end" >&2; return 1; }
         sleep 0.5
     done
+}
+
+# at_terminal PATTERN ACTION... -- OPTION...: an update with the dashboard; see keyed_tty.py.
+at_terminal() {
+    local steps=()
+    while [ "$1" != -- ]; do
+        steps+=("$1")
+        shift
+    done
+    shift
+    "$support/keyed_tty.py" "$T/state/runs" "${steps[@]}" -- env -u CI -u NO_COLOR \
+        "$FLEET" -i "$inventory" --state-dir "$T/state" update --yes "$@" >"$T/terminal" 3>&-
+    cat "$T/terminal"
+    events=$T/state/runs/$(sed -n 's/^run //p' "$T/terminal")/journal.jsonl
+    status=$(sed -n 's/^exit //p' "$T/terminal")
 }
 
 @test "interrupted once it says so, drains, and starts no other host" {
@@ -140,14 +156,39 @@ await_reverted() { # HOST
 
 @test "a terminal that closes under the dashboard ends nothing: the run drains and goes" {
     inventory h4="$(system good v3)" h5="$(system good v3)" 'hosts.h4.policy.min_healthy_time="5s"'
-    "$support/closed_tty.py" "$T/state/runs" 'h4.*"to":"probing"' \
-        env -u CI TERM=xterm-256color "$FLEET" -i "$inventory" --state-dir "$T/state" \
-        update --yes --waves 1,100% >"$T/closed" 3>&-
-    cat "$T/closed"
-    events=$T/state/runs/$(sed -n 's/^run //p' "$T/closed")/journal.jsonl
-    grep -q 'exit 143' "$T/closed"
+    at_terminal 'h4.*"to":"probing"' close -- --waves 1,100%
+    assert_exit 143
     assert_state h4 healthy
     assert_state h5 skipped stopped
     assert_host h4 "$(system good v3)" 3
     assert_host h5 "$(system good v2)" 2
+}
+
+# h1 holds the run open; h2's probe fails until it is tried again; h3 is skipped, as the run stops.
+@test "a run that has stopped is taken up by a retry; who was skipped is tried, too; all end well" {
+    local good
+    good=$(system good v4)
+    inventory h1="$good" h2="$good" h3="$good" 'defaults.policy.waves=[2, "100%"]' \
+        'defaults.policy.max_parallel=2' 'defaults.policy.order="inventory"' \
+        "hosts.h1.health=[{\"name\": \"file\", \"type\": \"command\", \"from\": \"operator\",
+            \"run\": [\"test\", \"-e\", \"$T/h1-ok\"], \"interval\": \"200ms\"}]" \
+        "hosts.h2.health=[{\"name\": \"file\", \"type\": \"command\", \"from\": \"operator\",
+            \"run\": [\"test\", \"-e\", \"$T/h2-ok\"], \"interval\": \"200ms\"}]" \
+        'hosts.h1.policy.healthy_deadline="70s"' 'hosts.h2.policy.healthy_deadline="3s"' \
+        'defaults.policy.tolerate_preexisting=false'
+    at_terminal '"h3".*"to":"skipped","reason":"budget"' "touch:$T/h2-ok" \
+        '"h2".*"to":"rolled_back"' 'keys:/h2\rrh2\r' \
+        '"h2".*"from":"rolled_back","to":"pending","reason":"retry"' 'keys:\x1b/h3\rr' \
+        '"h3".*"from":"skipped","to":"pending","reason":"retry"' "touch:$T/h1-ok" \
+        '"type":"run_end"' 'keys:q' --
+    assert_exit 0
+    for h in h1 h2 h3; do
+        assert_state $h healthy
+        on $h readlink -f /run/current-system | grep -qx "$good"
+        on $h test ! -e /run/fleet/lock
+    done
+    grep -q '"line":"it stops, as more hosts failed than max_failed allows' "$events"
+    # The same run, two activations of h2 under two nonces.
+    [ "$(grep '"type":"grant","host":"h2".*"act":"activate"' "$events" |
+        grep -o '"nonce":"[^"]*"' | sort -u | wc -l)" = 2 ]
 }
