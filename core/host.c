@@ -138,8 +138,8 @@ const struct step_def host_steps[STEP_COUNT] = {
                      TO(INSPECT) | TO(FAIL)},
     [STEP_ADOPT] = {"adopt", HOST_STATE_COUNT, step_adopt, after_guarded, STEP_FAIL, true,
                     TO(INSPECT) | TO(GUARD_START) | TO(ACTIVATE) | TO(COMMIT) | TO(VERIFY) |
-                        TO(AWAIT_REBOOT) | TO(PROBE_BOOT) | TO(ABORT) | TO(VERIFY_BACK) | TO(END) |
-                        TO(FAIL)},
+                        TO(AWAIT_REBOOT) | TO(SECRETS_BOOT) | TO(PROBE_BOOT) | TO(ABORT) |
+                        TO(VERIFY_BACK) | TO(END) | TO(FAIL)},
     [STEP_CHOOSE] = {"choose", HOST_STATE_COUNT, step_choose, after_minute, STEP_FAIL, true,
                      TO(AWAIT_BUILD) | TO(FAIL)},
     [STEP_AWAIT_BUILD] = {"await_build", HOST_BUILDING, step_await_build, NULL, STEP_FAIL, false,

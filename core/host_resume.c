@@ -162,7 +162,8 @@ static enum step_result go_on_rebooting(struct host *host) {
     host_log(host, "fleet", note, sizeof(note) - 1);
     host->booted_anew = true;
     host->unguarded = true;
-    return host_go(host, STEP_PROBE_BOOT);
+    return host_go(host,
+                   host_has_secrets(host, SECRETS_BOOT) ? STEP_SECRETS_BOOT : STEP_PROBE_BOOT);
 }
 
 static enum step_result adopt(struct host *host, enum adopt what) {
