@@ -30,7 +30,7 @@ DAY_S = 86400
 
 class Fault:
     def __init__(self, title, put, ends, lift=None, lifted="after", before=None, pointless=None,
-                 flavour="", long=False):
+                 flavour=""):
         self.title = title
         self.put = put
         self.ends = ends
@@ -39,7 +39,7 @@ class Fault:
         self.before = before  # prepared before the run; then `put` waits for its traces
         self.pointless = pointless or {}
         self.flavour = flavour  # of the host
-        self.long = long
+        self.loop = bool(flavour) or before in (prepare_small_disk, prepare_bare_disk)
 
     def may_end(self, phase, kind):
         """The letters of a cell, "" for a combination that means nothing."""
@@ -282,6 +282,10 @@ def prepare_small_disk(cell, kind="ext4"):
     subprocess.run(["mount", "-o", "loop", image, folder], check=True)
 
 
+def prepare_bare_disk(cell):
+    prepare_small_disk(cell, "ext2")
+
+
 def put_full_disk(cell):
     folder = os.path.join(cell.folder, "state")
     try:
@@ -336,7 +340,7 @@ FAULTS = {
         "never answers again", put_silence,
         {"connecting": "U", "before": "O", "staged": "OQ", "window": "Q", "commit": "Q", "after": "Q",
          "back": "Q"},
-        lift_wire, long=True,
+        lift_wire,
     ),
     "sshd-killed": Fault(
         "sshd and its sessions killed", put_sshd_kill, {**ALL_NEW, "connecting": "NU"}
@@ -344,7 +348,7 @@ FAULTS = {
     "frozen": Fault(f"frozen for {FREEZE_S} s", freeze(FREEZE_S), ALL_NEW),
     "frozen-long": Fault(
         "frozen for longer than confirm_timeout", freeze(LONG_FREEZE_S),
-        {**ALL_NEW, "connecting": "NU", "confirming": "O", "probing": "O"}, long=True,
+        {**ALL_NEW, "connecting": "NU", "confirming": "O", "probing": "O"},
     ),
     "rebooted": Fault(
         "rebooted", put_reboot,
@@ -373,7 +377,7 @@ FAULTS = {
     ),
     "disk-full-bare": Fault(
         "operator's disk full, no room ahead", put_full_disk, {"any": "X"}, lift_full_disk,
-        before=lambda cell: prepare_small_disk(cell, "ext2"),
+        before=prepare_bare_disk,
     ),
     "clock": Fault("clock a day ahead", put_clock, ALL_NEW, lift_clock),
     "nix-killed": Fault("Nix killed", put_nix_kill, {"staging": "NO"}, pointless=NO_COPY),
