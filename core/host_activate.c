@@ -124,10 +124,10 @@ static enum step_result not_started(struct host *host) {
                           "the host is shutting down; nothing was activated");
     }
     if (host_says(reply, "guard", "no-switch")) {
+        const char *detail = target_reply_get(reply, "detail");
         return host_failf(host, FLEET_ERR_REMOTE, "no-switch-script",
-                          "%s has no executable bin/switch-to-configuration: is it a NixOS system? "
-                          "Nothing was activated",
-                          host->desired);
+                          "%.600s: is that a NixOS system? Nothing was activated",
+                          detail != NULL ? detail : "there is no bin/switch-to-configuration");
     }
     return host_failf(host, FLEET_ERR_PROTOCOL, "guard-failed",
                       "the guard could not be started: %.300s", host->op_error.message);

@@ -47,7 +47,7 @@ find_old() {
         old=$linked
     fi
     [ "$ACTION" = committed ] || [ -x "$old/bin/switch-to-configuration" ] ||
-        refuse no-switch "the running system ${old:-(none)} has no bin/switch-to-configuration to go back with"
+        refuse no-switch "the running system ${old:-(none)} has no executable bin/switch-to-configuration to go back with"
     top_generation "$PROFILE"
     top=$generation
 }

@@ -111,6 +111,15 @@ teardown() { end_guard; }
     assert_old "$I"
 }
 
+@test "health gating 4: a running system that can't be gone back to is left alone" {
+    v1=$(send_system "$I" good v1)
+    on_host <<<'ln -sfn "$(dirname "$(readlink -f /run/current-system/sw/bin/sh)")" /run/current-system'
+    run guard_start "$I" "$v1"
+    [[ $output == *'guard no-switch'*'detail the running system '*' to go back with'* ]]
+    run on_host <<<"systemctl is-active fleet-guard; ls -d /var/lib/fleet/guard; ln -sfn $v0 /run/current-system"
+    [[ $output == *inactive*'No such file'* ]]
+}
+
 @test "a host without a profile goes back to having none" {
     v1=$(send_system "$I" good v1)
     on_host <<<'rm /nix/var/nix/profiles/system /nix/var/nix/profiles/system-1-link'

@@ -60,6 +60,7 @@ boot_id() { on "$1" cat /proc/sys/kernel/random/boot_id; }
     "$testbed" start 1
 }
 
+# Health gating, 14: some failures show only after a reboot.
 @test "a service that does not come up with the boot is found" {
     inventory "h1=$v0" "h2=$v0"
     on h2 'systemctl disable web.service 2>/dev/null; printf "[Service]\nExecStart=\nExecStart=/bin/false\n" >/tmp/bad;

@@ -188,6 +188,7 @@ static void away_while_probed(struct world *self) {
     }
 }
 
+/* Health gating, 5: success is what the host itself reports once the window is closed. */
 Test(host, tells_of_a_guard_that_went_back_while_nobody_looked) {
     world.probe.failures = 1000;
     world.on_turn = away_while_probed;
@@ -278,6 +279,7 @@ Test(host, drops_a_renewal_that_is_under_way_when_the_verdict_comes) {
 
 /* ---- going back ---- */
 
+/* Health gating, 4: it is probed again after it went back (its script: guard_commit.bats). */
 Test(host, asks_to_go_back_and_probes_the_old_system) {
     machine->breaks_unit = "web.service";
     world_run(&world);
@@ -355,7 +357,7 @@ Test(host, goes_back_under_a_guard_with_the_systems_exchanged) {
     cr_expect_str_eq(machine->profile, OLD);
 }
 
-/* Trap 2 of the health gating: the way back has no canary steps. */
+/* Health gating, 2: the way back has no canary steps. */
 static void old_breaks_unit(struct world *self) {
     if (self->took_back && strcmp(self->machine.running, OLD) == 0) {
         set(self->machine.failed_unit, "web.service");

@@ -16,6 +16,7 @@ static bool at(struct gate *gate, uint64_t now, enum gate_outcome outcome) {
     return gate_result(gate, 0, outcome, now, now);
 }
 
+/* Health gating, 6: the healthy time starts at the first pass; a failure starts it anew. */
 Test(gate, is_healthy_after_min_healthy_time_from_the_first_pass) {
     struct gate *gate = one(&usual);
     cr_assert_eq(gate_verdict(gate, 1000), GATE_WAITING);

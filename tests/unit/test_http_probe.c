@@ -334,6 +334,7 @@ Test(http_probe, a_metric_passes_in_its_range) {
                      "probe ok: 3 in "));
 }
 
+/* Health gating, 8: no data and no number are not healthy. */
 Test(http_probe, a_metric_out_of_range_or_without_data_is_not_healthy) {
     cr_assert_not(metric(VECTOR(SERIES("5")), "probe fail: 5 is not below 5"));
     cr_assert_not(metric(VECTOR(SERIES("1") "," SERIES("9")), "9 is not below 5 (1 of 2 series)"));

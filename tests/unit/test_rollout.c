@@ -395,6 +395,7 @@ Test(rollout, prestage_all_copies_all_before_the_first_activation) {
 
 /* ---- budgets ---- */
 
+/* Health gating, 10: a budget trips when it is passed. */
 Test(rollout, budget_trips_when_passed_not_when_met) {
     setup(6);
     fixture_limit(f, NULL, 2);
@@ -422,6 +423,7 @@ Test(rollout, budget_in_percent_is_rounded_down_and_for_the_whole_run) {
     cr_assert_eq(rollout_failures_allowed(r), 1);
 }
 
+/* Health gating, 9: not there before the change and broken by it are counted apart. */
 Test(rollout, unreachable_and_broken_are_counted_apart) {
     setup(4);
     fixture_limit(f, NULL, 1);
@@ -520,6 +522,7 @@ Test(rollout, unchanged_canary_is_good_enough) {
     expect("wave 1; end-wave 1; wave 2; activate h1");
 }
 
+/* Health gating, 11: a straggler does not block its batch. */
 Test(rollout, straggler_does_not_block_its_batch) {
     setup(5);
     fixture_limit(f, NULL, 2);
@@ -560,6 +563,7 @@ static void end_back(size_t host) {
     failed(host, HOST_ROLLED_BACK, "taken-back");
 }
 
+/* Health gating, 3: one late failure does not revert a fleet. */
 Test(rollout, one_late_failure_reverts_no_other_host_by_default) {
     fail_in_second_wave(INV_ON_FAILURE_ROLLBACK_HOST);
     expect("rollback h2");
@@ -639,6 +643,7 @@ Test(rollout, host_that_may_not_go_back_is_left) {
     cr_assert_eq(rollout_count(r, HOST_HEALTHY), 1);
 }
 
+/* Health gating, 1: never roll back a rollback. */
 Test(rollout, rollback_is_never_rolled_back) {
     setup(1);
     start();
@@ -656,6 +661,7 @@ Test(rollout, rollback_is_never_rolled_back) {
     assert_exit(4, "unknown-hosts");
 }
 
+/* Health gating, 2: the way back is immediate. */
 Test(rollout, way_back_needs_no_slot_and_no_canary_but_leaves_a_group_standing) {
     setup(7);
     fixture_limit(f, NULL, 1);
@@ -704,6 +710,7 @@ Test(rollout, wave_bakes_and_is_probed_again) {
     expect("end-wave 1; wave 2; activate h2");
 }
 
+/* Health gating, 7: healthy once is not healthy. */
 Test(rollout, healthy_once_is_not_healthy) {
     bake_two();
     rollout_tick(r, now_ms += 60000);
@@ -734,6 +741,7 @@ Test(rollout, reboot_that_fails_while_it_bakes_is_a_failure_and_no_way_back) {
     assert_exit(3, "failed");
 }
 
+/* Health gating, 12: no deadline ticks while a person has paused. */
 Test(rollout, no_deadline_ticks_while_a_person_paused) {
     bake_two();
     uint64_t until_ms = rollout_next_tick_ms(r);
@@ -936,6 +944,7 @@ Test(rollout, canary_that_a_person_skipped_says_nothing) {
 
 /* ---- order ---- */
 
+/* Health gating, 13: who is unhealthy goes first, the last healthy member never goes down. */
 Test(rollout, unhealthy_hosts_go_first) {
     setup(3);
     start();
