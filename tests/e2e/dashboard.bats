@@ -61,10 +61,10 @@ type_() { # name, keys
 
 shown() { tmux_ capture-pane -p "${@:2}" -t "$1"; }
 
-# Waits for a word on the screen, for 25 s at most: name, word.
+# Waits for a word on the screen, for 90 s at most: name, word.
 sees() {
     local i
-    for i in $(seq 100); do
+    for i in $(seq 360); do
         if shown "$1" | grep -qF -- "$2"; then return 0; fi
         sleep 0.25
     done
@@ -75,7 +75,7 @@ sees() {
 
 sees_match() { # name, pattern
     local i
-    for i in $(seq 100); do
+    for i in $(seq 360); do
         if shown "$1" | grep -Eq -- "$2"; then return 0; fi
         sleep 0.25
     done

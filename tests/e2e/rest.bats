@@ -39,7 +39,7 @@ shown() { tmux_ capture-pane -p -t rest; }
 
 sees() { # pattern
     local i
-    for i in $(seq 120); do
+    for i in $(seq 360); do
         if shown | grep -Eq -- "$1"; then return 0; fi
         sleep 0.25
     done

@@ -56,7 +56,7 @@ cells() { capture "$1" -e | "$BATS_TEST_DIRNAME/../support/cells.py"; }
 # Waits until the screen stands still (for longer than frames are apart) and holds the word: name, word.
 settled() {
     local before='' now same=0 i
-    for i in $(seq 150); do
+    for i in $(seq 600); do
         now=$(capture "$1" -e)
         if [ "$now" = "$before" ]; then same=$((same + 1)); else same=0; fi
         if [ "$same" -ge 4 ] && [[ $now == *$2* ]]; then
