@@ -194,23 +194,23 @@ static enum step_result adopt(struct host *host, enum adopt what) {
     return begin_anew(host);
 }
 
-/* Takes the guard's state, or where it has gone its last word, which outlives a reboot. */
+/* Takes the guard's last word, which outlives a reboot, or where it has not said it yet its state: that
+ * was read a moment before, so a guard that has just ended is not judged by it. */
 static void take_word(struct host *host) {
     const char *state = target_reply_get(host->reply, "state");
     const char *last = target_reply_get(host->reply, "last");
-    struct guard_state said = {.phase = GUARD_NONE, .rc = -1};
-    if (state != NULL && state[0] != '\0') {
-        guard_state_parse(state, &said);
-        snprintf(host->state_line, sizeof(host->state_line), "%s", state);
-    } else if (last != NULL) {
-        guard_state_parse(last, &said);
-        snprintf(host->state_line, sizeof(host->state_line), "%s", last);
-        if (strcmp(said.nonce, host->nonce) != 0) {
-            said = (struct guard_state){.phase = GUARD_NONE, .rc = -1};
-            host->state_line[0] = '\0';
+    const char *words[] = {last, state};
+    host->guard = (struct guard_state){.phase = GUARD_NONE, .rc = -1};
+    host->state_line[0] = '\0';
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        struct guard_state said;
+        guard_state_parse(words[i] != NULL ? words[i] : "", &said);
+        if (said.phase != GUARD_NONE && strcmp(said.nonce, host->nonce) == 0) {
+            host->guard = said;
+            snprintf(host->state_line, sizeof(host->state_line), "%s", words[i]);
+            return;
         }
     }
-    host->guard = said;
 }
 
 static enum step_result take_lock(struct host *host) {

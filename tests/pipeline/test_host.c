@@ -550,3 +550,17 @@ Test(host, guard_that_is_found_shortly_before_it_goes_back_judges_nothing) {
     }
     cr_expect(late_once && confirmed_once, "late: %d, in time: %d", late_once, confirmed_once);
 }
+
+Test(host, guard_that_ends_while_it_is_looked_at_is_judged_by_its_last_word) {
+    world_resume(&world, 1000);
+    snprintf(machine->guard.state, sizeof(machine->guard.state), "activating %s",
+             machine->guard.nonce);
+    snprintf(machine->last, sizeof(machine->last), "committed %s rc=0", machine->guard.nonce);
+    snprintf(machine->profile, sizeof(machine->profile), "%s", NEW);
+    machine->guard.alive = false;
+    machine->guard.record = false;
+    world.granted[ACT_COMMIT] = true;
+    world_run(&world);
+    cr_expect_eq(world.end, HOST_HEALTHY, "%s: %s", buf_text(&world.story), world.message);
+    cr_expect_null(strstr(buf_text(&world.story), "building"), "%s", buf_text(&world.story));
+}
