@@ -130,6 +130,10 @@ enum rollout_control {
 };
 void rollout_control(struct rollout *rollout, enum rollout_control control, size_t host,
                      uint64_t now_ms);
+/* Why that would change nothing for `host` as things stand: a sentence without its name; NULL: it
+ * would do something, or SIZE_MAX was given. */
+const char *rollout_refusal(const struct rollout *rollout, enum rollout_control control,
+                            size_t host);
 /* A person has `host`, which has ended, tried again: ROLLOUT_RETRY follows, and it is as if it had
  * not begun. What it came to before is out of the books; its last outcome counts. False, with a
  * sentence in `why`, where it can't be (`why` has no name of the host in it). */

@@ -4,6 +4,7 @@
  *   rollout_waves.c   who is in which wave and group
  *   rollout_policy.c  what follows from the state: one decision after the other
  *   rollout_retry.c   a host that has ended, tried again
+ *   rollout_refusal.c why a person's wish changes nothing
  *   rollout_words.c   what is told: counts, exit code, why it waits
  */
 #ifndef FLEET_CORE_ROLLOUT_PARTS_H

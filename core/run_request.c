@@ -79,6 +79,14 @@ void run_on_request(const struct run_request *request, void *arg) {
     if (request->kind == RUN_REQUEST_PROMOTE) {
         run_publish(run, event_new(EVENT_PROMOTE), true);
     }
+    const char *refusal = rollout_refusal(run->rollout, controls[request->kind], host);
+    if (refusal != NULL) {
+        AUTO_FREE char *line =
+            xasprintf("%s is not %s: %s", run_inv(run, host)->name,
+                      request->kind == RUN_REQUEST_SKIP ? "skipped" : "taken back", refusal);
+        run_publish_log(run, SIZE_MAX, "fleet", line, strlen(line));
+        return;
+    }
     rollout_control(run->rollout, controls[request->kind], host, run_now_ms());
     run_decide(run);
 }

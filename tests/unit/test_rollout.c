@@ -1189,6 +1189,31 @@ Test(rollout, resumed_run_waits_for_promotion_as_before) {
     expect("wave 2");
 }
 
+Test(rollout, says_why_a_host_can_be_neither_skipped_nor_taken_back) {
+    setup(4);
+    fixture_limit(f, NULL, 2);
+    f->hosts[1].policy.rollback = false;
+    f->policy.max_failed = (struct inv_amount){.value = 2};
+    start();
+    stage_all();
+    expect("wave 1; activate h0; activate h1");
+    cr_assert(strstr(rollout_refusal(r, ROLLOUT_CONTROL_SKIP, 0), "under way"));
+    cr_assert_null(rollout_refusal(r, ROLLOUT_CONTROL_SKIP, 3));
+    cr_assert_null(rollout_refusal(r, ROLLOUT_CONTROL_TAKE_BACK, 0), "in flight: it may");
+    cr_assert_null(rollout_refusal(r, ROLLOUT_CONTROL_TAKE_BACK, 3), "it is skipped");
+    cr_assert_null(rollout_refusal(r, ROLLOUT_CONTROL_TAKE_BACK, SIZE_MAX));
+    cr_assert_null(rollout_refusal(r, ROLLOUT_CONTROL_PAUSE, 0));
+    go_well(0);
+    go_well(1);
+    cr_assert(strstr(rollout_refusal(r, ROLLOUT_CONTROL_SKIP, 0), "ended"));
+    cr_assert(strstr(rollout_refusal(r, ROLLOUT_CONTROL_TAKE_BACK, 1), "rollback"));
+    control(ROLLOUT_CONTROL_TAKE_BACK, 0);
+    cr_assert(strstr(rollout_refusal(r, ROLLOUT_CONTROL_TAKE_BACK, 0), "on its way back"));
+    expect("back h0; activate h2; activate h3");
+    go_back(2);
+    cr_assert(strstr(rollout_refusal(r, ROLLOUT_CONTROL_TAKE_BACK, 2), "does not run"));
+}
+
 /* ---- tried again ---- */
 
 static void retry(size_t host) {
