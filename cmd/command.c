@@ -135,8 +135,8 @@ const struct command commands[] = {
             "nor what a rollback would go to, then collects garbage. Without either no generation "
             "goes. Under the host's lock: exit code 7 where a run holds it.",
         .words = WORDS_SELECTORS,
-        .options = {OPTION_KEEP, OPTION_OLDER_THAN, OPTION_DRY_RUN},
-        .option_count = 3,
+        .options = {OPTION_KEEP, OPTION_OLDER_THAN, OPTION_DRY_RUN, OPTION_LOCK_TIMEOUT},
+        .option_count = 4,
         .run = cmd_gc,
     },
     {
@@ -148,6 +148,8 @@ const struct command commands[] = {
             "mode, under the host's lock, and restarts the units that the inventory names beside "
             "what was written. check changes nothing: exit code 3 if anything is missing or stale.",
         .words = WORDS_SELECTORS,
+        .options = {OPTION_LOCK_TIMEOUT},
+        .option_count = 1,
         .run = cmd_secrets,
     },
     {

@@ -84,7 +84,7 @@ static bool is_listed(const struct command *command, enum option_id id, enum opt
     case OPTION_OF_SELECTION:
         return command == NULL || command->words == WORDS_SELECTORS;
     case OPTION_OF_ROLLOUT:
-        return command == NULL || command->rollout;
+        return command == NULL || command->rollout || command_has_option(command, id);
     case OPTION_OF_FLEET:
     case OPTION_GROUP_COUNT:
         return true;

@@ -1,7 +1,8 @@
 /* A small task on the selected hosts under each one's lock, so that no update is in the middle of
  * anything: lock, task, unlock, all over one shell. `gc` and `secrets push`.
  *
- * A host that another run holds is left out and said so: exit code 7.
+ * A host that another run holds is waited for as long as --lock-timeout says, then left out and said
+ * so: exit code 7.
  */
 #ifndef FLEET_CMD_LOCKED_TASK_H
 #define FLEET_CMD_LOCKED_TASK_H
@@ -13,6 +14,9 @@ struct locked_host {
     const char *lock_id; /* under which the host is held */
     void *task;          /* private */
     bool locked;         /* private */
+    bool waits;          /* private: `again` is initialised */
+    uv_timer_t again;    /* private */
+    uint64_t until_ms;   /* private: so long it waits for the lock */
     struct error error;  /* private */
 };
 

@@ -212,5 +212,17 @@ SCRIPT
     fleet gc --keep 1 h1
     assert_exit 7
     grep -q 'fleet unlock h1 --id abc' "$text"
+    # With --lock-timeout it waits for its turn.
+    "$FLEET" -i "$inventory" --state-dir "$T/state" gc --lock-timeout 2m h1 >"$events" 2>"$text" \
+        </dev/null 3>&- &
+    operator=$!
+    local end=$((SECONDS + 60))
+    until grep -q 'h1: held by someone.*waiting' "$text"; do
+        [ $SECONDS -lt $end ]
+        sleep 0.1
+    done
     on h1 'rm /run/fleet/lock'
+    end_update
+    assert_exit 0
+    grep -q '^h1: freed' "$events"
 }
