@@ -114,13 +114,17 @@ roll_out() { # version: of all four hosts, one at a time, in two waves
     sees "$screen" 'wave 1 of 2'
     press "$screen" 'stays open' o
     sees "$screen" 'over: done (exit 0)'
-    sleep 6 # the notices are gone
+    sees "$screen" 'Enter detail' # the notices are gone
     shown "$screen" -e | "$support/cells.py" >"$T/live"
     open_shell playback
     begin_fleet playback watch
     sees playback 'over: done (exit 0)'
-    sleep 0.5
-    shown playback -e | "$support/cells.py" >"$T/playback"
+    local i
+    for i in $(seq 100); do
+        shown playback -e | "$support/cells.py" >"$T/playback"
+        cmp -s "$T/live" "$T/playback" && break
+        sleep 0.2
+    done
     diff "$T/live" "$T/playback"
     grep -q healthy "$T/live"
     press "$screen" 'code 0' q

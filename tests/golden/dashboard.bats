@@ -74,13 +74,20 @@ press() { # name, keys
     sleep 0.2
 }
 
-# Compares the screen with its file: name, file.
+# Compares the screen with its file, which it may still be on the way to: name, file.
 matches() {
-    local file=$FILES/$2.txt
-    cells "$1" >"$BATS_TEST_TMPDIR/screen"
+    local file=$FILES/$2.txt i
     if [ -n "${FLEET_GOLDEN_UPDATE:-}" ]; then
-        cp "$BATS_TEST_TMPDIR/screen" "$file"
+        sleep 1
+        cells "$1" >"$file"
     fi
+    for i in $(seq 100); do
+        cells "$1" >"$BATS_TEST_TMPDIR/screen"
+        if cmp -s "$file" "$BATS_TEST_TMPDIR/screen"; then
+            return 0
+        fi
+        sleep 0.2
+    done
     diff "$file" "$BATS_TEST_TMPDIR/screen"
 }
 
