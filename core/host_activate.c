@@ -13,6 +13,7 @@
 #include "core/base/xalloc.h"
 
 #define POLL_WAIT_MS     5000u
+#define POLL_WAIT_MIN_MS 500u
 #define CONFIRM_RETRY_MS 1000u
 /* A deadline that moves by less is the same one, measured again. */
 #define TELL_RENEWED_MS 1000u
@@ -288,6 +289,16 @@ void host_take_guard(struct host *host) {
     tell_guard(host, left);
 }
 
+/* How long the host holds an answer back when there is no news. A connection that carries nothing any
+ * more is noticed only behind that, and then the window must have room for two others. */
+static uint64_t poll_wait_ms(const struct host *host) {
+    uint64_t wait_ms = host->plan.inv->policy.confirm_timeout_ms / 6;
+    if (wait_ms < POLL_WAIT_MIN_MS) {
+        return POLL_WAIT_MIN_MS;
+    }
+    return wait_ms < POLL_WAIT_MS ? wait_ms : POLL_WAIT_MS;
+}
+
 /* One long poll after the other until the state changes; true when an answer was taken in. */
 static bool poll_guard(struct host *host, struct link *link) {
     if (host_overdue(host)) {
@@ -296,9 +307,10 @@ static bool poll_guard(struct host *host, struct link *link) {
         return false;
     }
     if (host_op_begin(host)) {
-        host_await(host, POLL_WAIT_MS + host_patience_ms(host));
-        target_guard_poll(link->shell, host->nonce, host->state_line, host->log_offset,
-                          POLL_WAIT_MS, host_on_reply, host);
+        uint64_t wait_ms = poll_wait_ms(host);
+        host_await(host, wait_ms + host_patience_ms(host));
+        target_guard_poll(link->shell, host->nonce, host->state_line, host->log_offset, wait_ms,
+                          host_on_reply, host);
         return false;
     }
     if (!host->op_done) {
