@@ -11,6 +11,7 @@ from hosts import Red, until
 FLEET = os.environ.get("FLEET") or os.path.join(
     os.path.dirname(os.path.abspath(__file__)), "..", "..", "build", "fleet"
 )
+ALIVE = set()  # the processes of all runs that have not been waited for
 SANITIZER = ("SUMMARY: ", "runtime error:")
 
 
@@ -33,6 +34,7 @@ class Run:
                 [FLEET, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=text,
                 env=environment, cwd=folder,
             )
+        ALIVE.add(self.process)
         self.log = open(os.path.join(folder, f"{name}.events"), "wb")
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
@@ -89,6 +91,7 @@ class Run:
         self.killed = True
         self.process.kill()
         self.process.wait()
+        ALIVE.discard(self.process)
 
     def wait(self, seconds):
         """The exit code."""
@@ -97,6 +100,7 @@ class Run:
         except subprocess.TimeoutExpired as error:
             self.kill()
             raise Red(f"the run did not end within {seconds} s: {self.tale()}") from error
+        ALIVE.discard(self.process)
         self.reader.join(10)
         if any(word in self.text() for word in SANITIZER):
             raise Red(f"a sanitizer reported: {self.text()[-2000:]}")
