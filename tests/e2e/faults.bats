@@ -52,7 +52,8 @@ cut_power_when_probing() { # HOST
 @test "breaks sshd, no network, guard killed, power cut: each back on its old system" {
     inventory h1="$(system breaks-sshd v1)" h2="$(system no-network v1)" \
         h3="$(system good v1)" h4="$(system good v1)" h5="$(system good v1)" \
-        'hosts.h3.policy.min_healthy_time="14s"' 'hosts.h4.policy.min_healthy_time="14s"'
+        'hosts.h3.policy.min_healthy_time="14s"' 'hosts.h4.policy.min_healthy_time="14s"' \
+        'hosts.h4.health.0.failures=60'
     keep_session h1 h3
     start_update "${together[@]}"
     kill_guard_when_probing h3 &
