@@ -118,7 +118,10 @@ def hit(count, what):
 
 
 def put_sshd_kill(cell):
-    return hit(cell.host.kill_sshd(), "processes of sshd's killed")
+    # One that is only just starting has no name yet.
+    count = until(f"sshd on {cell.host.name}", cell.host.kill_sshd, 20)
+    cell.hit_at = time.time()
+    return hit(count, "processes of sshd's killed")
 
 
 def freeze(seconds):

@@ -14,28 +14,44 @@ def machine():
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         model = re.search(r"model name\s*: (.*)", file.read())
     name = model[1] if model else os.uname().machine
-    return f"{os.cpu_count()} cores ({name}), Linux {os.uname().release}, {time.strftime('%Y-%m-%d', time.gmtime())}"
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    return f"{os.cpu_count()} cores ({name}), Linux {os.uname().release}, {day}"
 
 
-def cell(fault_name, phase_name, results):
-    fault, phase = FAULTS[fault_name], PHASES[phase_name]
-    if not fault.may_end(phase_name, phase.kind):
+def read_cells(text):
+    """The verdicts that stand there, by fault and phase: those of an earlier run."""
+    cells = {}
+    for line in text.splitlines():
+        row = re.match(r"\|.*\(`(.*)`\) \| (.*) \|$", line)
+        if row and row[1] in FAULTS:
+            cells.update({(row[1], phase): said for phase, said in zip(PHASES, row[2].split(" | "))})
+    return cells
+
+
+def cell(names, results, before):
+    fault, phase = FAULTS[names[0]], PHASES[names[1]]
+    if not fault.may_end(names[1], phase.kind):
         return "–"
-    good, verdict = results.get((fault_name, phase_name), (None, ""))
-    if good is None:
-        return "not run"
+    if names not in results:
+        return before.get(names, "not run")
+    good, verdict = results[names]
     return verdict if good else "**red**"
 
 
 def write_table(path, results):
-    lines = ["| fault | " + " | ".join(name.replace("_", " ") for name in PHASES) + " |"]
-    lines.append("|---" * (len(PHASES) + 1) + "|")
-    for name, fault in FAULTS.items():
-        lines.append(f"| {fault.title} (`{name}`) | " + " | ".join(cell(name, phase, results) for phase in PHASES) + " |")
-    text = "\n".join([BEGIN, "", f"{len(results)} cells on {machine()}:", "", *lines, "", END])
+    """Cells that this run did not play keep what an earlier one has found."""
     with open(path, encoding="utf-8") as file:
         whole = file.read()
-    before, _, rest = whole.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    head, _, rest = whole.partition(BEGIN)
+    text, _, tail = rest.partition(END)
+    before = read_cells(text)
+    lines = ["| fault | " + " | ".join(name.replace("_", " ") for name in PHASES) + " |"]
+    lines.append("|---" * (len(PHASES) + 1) + "|")
+    count = 0
+    for name, fault in FAULTS.items():
+        row = [cell((name, phase), results, before) for phase in PHASES]
+        count += len(row) - row.count("–")
+        lines.append(f"| {fault.title} (`{name}`) | " + " | ".join(row) + " |")
+    text = "\n".join([BEGIN, "", f"{count} cells; {machine()}:", "", *lines, "", END])
     with open(path, "w", encoding="utf-8") as file:
-        file.write(before + text + after)
+        file.write(head + text + tail)
