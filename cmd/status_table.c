@@ -91,6 +91,16 @@ static void note_systems(struct buf *notes, const struct status *status) {
     }
 }
 
+/* What a host lacks that fleet manages. */
+static void note_missing(struct buf *notes, const struct status *status) {
+    if (!status->has_nix) {
+        note(notes, "Nix was not found there: nix-store is in none of the places where it may be");
+    }
+    if (status->current[0] == '\0') {
+        note(notes, "runs no NixOS system: /run/current-system leads nowhere");
+    }
+}
+
 /* What fails, each with its reason; what passes is a number in the table. */
 static void note_probes(struct buf *notes, const struct status_answer *answer) {
     for (size_t i = 0; i < answer->probe_count; i++) {
@@ -147,6 +157,7 @@ void status_row_fill(struct status_row *row, const struct inv_host *host,
             note(&notes, "%s", drift_words(drift));
         }
     }
+    note_missing(&notes, status);
     note_systems(&notes, status);
     note_lock(&notes, host, status);
     note_probes(&notes, answer);

@@ -19,6 +19,11 @@ static const struct {
     [DRIFT_NOT_DEPLOYED] = {"not-deployed", "its profile is not what fleet deployed last: somebody "
                                             "else changed it"},
     [DRIFT_NEVER_DEPLOYED] = {"never-deployed", "fleet has not deployed to it yet"},
+    [DRIFT_RECORD_UNREADABLE] = {"record-unreadable",
+                                 "its record of what fleet deployed last can't be read: half "
+                                 "written, or of a newer fleet; the next update writes it anew"},
+    [DRIFT_SWITCH_BUSY] = {"switch-busy", "somebody activates a system there right now "
+                                          "(nixos-rebuild, or switch-to-configuration itself)"},
     [DRIFT_GUARD_ACTIVE] = {"guard-active", "an update is under way"},
     [DRIFT_COMMIT_UNFINISHED] = {"commit-unfinished",
                                  "a commit or a way back was cut off half-way; "
@@ -65,6 +70,7 @@ static void read_deployment(const char *json, struct status_deployment *ret) {
         ret->run = member(object, "run");
         ret->dirty = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, "dirty"));
     }
+    ret->unreadable = ret->path == NULL && json[0] != '\0';
     cJSON_Delete(object);
 }
 
@@ -116,10 +122,12 @@ static void judge(const struct target_reply *reply, struct status *status) {
     if (status->desired != NULL) {
         drift[DRIFT_NOT_DESIRED] = strcmp(status->profile, status->desired) != 0;
     } else {
-        drift[DRIFT_NEVER_DEPLOYED] = last == NULL;
+        drift[DRIFT_NEVER_DEPLOYED] = last == NULL && !status->deployed.unreadable;
+        drift[DRIFT_RECORD_UNREADABLE] = last == NULL && status->deployed.unreadable;
         drift[DRIFT_NOT_DEPLOYED] = last != NULL && strcmp(status->profile, last) != 0;
     }
     drift[DRIFT_GUARD_ACTIVE] = status->guard != GUARD_NONE;
+    drift[DRIFT_SWITCH_BUSY] = status->guard == GUARD_NONE && says(reply, "switch_lock", "yes");
     drift[DRIFT_COMMIT_UNFINISHED] =
         status->guard == GUARD_NONE && says(reply, "guard_record", "yes");
     status->in_sync = status->current[0] != '\0';
@@ -139,6 +147,7 @@ void status_read(const struct target_reply *reply, const char *desired, struct s
         .free_bytes = target_reply_number(reply, "free_nix", -1),
         .desired = desired,
         .reboot_needed = says(reply, "reboot_needed", "yes"),
+        .has_nix = text_of(reply, "nix_store")[0] != '\0',
     };
     read_deployment(text_of(reply, "deployed"), &ret->deployed);
     read_lock(reply, ret);

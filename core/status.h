@@ -14,6 +14,8 @@ enum drift {
     DRIFT_NOT_DESIRED,       /* profile is not the desired system */
     DRIFT_NOT_DEPLOYED,      /* profile is not what fleet deployed last */
     DRIFT_NEVER_DEPLOYED,    /* the desired system is unknown and fleet never deployed here */
+    DRIFT_RECORD_UNREADABLE, /* the same, and what fleet deployed last can't be read there */
+    DRIFT_SWITCH_BUSY,       /* somebody activates a system there, without fleet */
     DRIFT_GUARD_ACTIVE,      /* a guard is at work: an update is under way */
     DRIFT_COMMIT_UNFINISHED, /* a guard's record without a guard: a commit or a way back was cut off */
     DRIFT_COUNT
@@ -27,6 +29,7 @@ const char *drift_words(enum drift drift);
 struct status_deployment {
     char *path, *rev, *who, *when, *run;
     bool dirty;
+    bool unreadable; /* there is one, half written or of a newer fleet */
 };
 
 struct status {
@@ -39,6 +42,7 @@ struct status {
     bool drift[DRIFT_COUNT];
     bool in_sync;
     bool reboot_needed;
+    bool has_nix;
     /* Who holds the host; id NULL: nobody. */
     const char *lock_id, *lock_run, *lock_who, *lock_since;
     int64_t lock_expires_s; /* negative: lapsed */

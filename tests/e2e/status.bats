@@ -46,3 +46,51 @@ field() { jq -c "select(.host == \"$1\") | $2" "$events"; }
     grep -q 'probe page fails: .*refused' "$events"
     on h2 systemctl start web
 }
+
+drift() { field "$1" '.drift | join(" ")'; }
+
+@test "a record that is half written or of a newer fleet, and bytes that nobody wrote, are said and survived" {
+    inventory "h1=$v0" "h2=$v0"
+    jq 'del(.hosts[].system) | .defaults.system = {"file": "none.nix", "attr": "x"}' "$inventory" >"$inventory.2"
+    mv "$inventory.2" "$inventory"
+    on h1 'cp /var/lib/fleet/deployed.json /root/kept; printf "{\"path\": \"/nix/st" >/var/lib/fleet/deployed.json'
+    fleet status --json h1
+    assert_exit 3
+    [ "$(drift h1)" = '"record-unreadable"' ]
+    on h1 'echo "{\"format\":9,\"path\":[1],\"run\":{},\"rev\":\"\u001b[31mred\"}" >/var/lib/fleet/deployed.json
+        mkdir -p /var/lib/fleet/guard /run/fleet/guard
+        head -c 3000 /dev/urandom >/var/lib/fleet/guard/record
+        head -c 3000 /dev/urandom >/run/fleet/guard/state
+        head -c 3000 /dev/urandom >/run/fleet/lock'
+    fleet status h1
+    assert_exit 3
+    grep -q 'half written, or of a newer fleet' "$events"
+    grep -q 'a commit or a way back was cut off' "$events"
+    ! grep -q $'\033' "$events" || false
+    on h1 'rm -rf /var/lib/fleet/guard /run/fleet/guard /run/fleet/lock; mv /root/kept /var/lib/fleet/deployed.json'
+    fleet status h1
+    assert_exit 0
+}
+
+@test "somebody else's activation, a host without Nix and one that has frozen are named" {
+    v1=$(system good v1)
+    inventory "h1=$v1" "h2=$v1"
+    on h1 'mkdir -p /run/nixos
+        flock /run/nixos/switch-to-configuration.lock sh -c "touch /run/held; exec sleep 300" >/dev/null 2>&1 &
+        while [ ! -e /run/held ]; do sleep 0.1; done; mount --bind /etc/hostname /usr/bin/nix-store'
+    fleet status --json h1
+    assert_exit 3
+    [ "$(drift h1)" = '"switch-busy"' ]
+    [ "$(field h1 .nix)" = null ]
+    fleet status h1
+    grep -q 'somebody activates a system there right now' "$events"
+    grep -q 'Nix was not found' "$events"
+    on h1 'umount /usr/bin/nix-store; pkill -x flock; pkill -x sleep'
+    "$testbed" freeze 1
+    fleet status --json
+    "$testbed" thaw 1
+    assert_exit 5
+    [ "$(field h1 '[.reachable, .current, .probes]')" = '[false,null,null]' ]
+    [ "$(field h2 .in_sync)" = true ]
+    grep -q 'h1: .*did not answer within 10 s' "$text"
+}

@@ -76,9 +76,20 @@ Test(cmd_status, never_deployed) {
     expect(false, "never-deployed");
 }
 
-Test(cmd_status, a_record_that_is_no_json_is_none) {
+Test(cmd_status, a_record_that_is_half_written_is_said_to_be) {
     judge(NEW, NEW, "{\"path\":", "", NULL);
-    expect(false, "never-deployed");
+    expect(false, "record-unreadable");
+}
+
+Test(cmd_status, a_record_of_a_newer_fleet_is_said_to_be_unreadable) {
+    judge(NEW, NEW, "{\"format\":9,\"path\":[\"" NEW "\"],\"rev\":7,\"who\":{}}", "", NULL);
+    expect(false, "record-unreadable");
+    cr_assert_null(status.deployed.rev);
+}
+
+Test(cmd_status, an_activation_by_somebody_else) {
+    judge(NEW, NEW, "", "switch_lock yes\nguard_alive no\n", NEW);
+    expect(false, "switch-busy");
 }
 
 Test(cmd_status, a_guard_at_work_shows_its_deadline) {
