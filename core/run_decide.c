@@ -184,6 +184,18 @@ static void refuse(struct run *run, const struct rollout_decision *decision) {
     }
 }
 
+/* A grant that is refused was none: nobody is told of it. */
+static void show_events(struct run *run, const struct rollout_decision *batch,
+                        struct event *const *events, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (events[i] != NULL && is_refused(run, &batch[i])) {
+            event_free(events[i]);
+        } else if (events[i] != NULL) {
+            run_show(run, events[i]);
+        }
+    }
+}
+
 /* Nobody can promote a paused run where no person is there: it lets go, its hosts stay where they
  * are, and `fleet promote` goes on from there. */
 static bool leaves_at(const struct run *run, const struct rollout_decision *decision) {
@@ -204,6 +216,7 @@ static size_t last_synced(const struct rollout_decision *batch, size_t count) {
 /* One batch of decisions; how many there were. */
 static size_t drain_decisions(struct run *run) {
     struct rollout_decision batch[BATCH_MAX];
+    struct event *events[BATCH_MAX];
     size_t count = 0;
     if (run->draining) {
         return 0;
@@ -214,11 +227,12 @@ static size_t drain_decisions(struct run *run) {
     }
     size_t synced = last_synced(batch, count);
     for (size_t i = 0; i < count; i++) {
-        struct event *event = decision_event(run, &batch[i]);
-        if (event != NULL) {
-            run_publish(run, event, i == synced);
+        events[i] = decision_event(run, &batch[i]);
+        if (events[i] != NULL) {
+            run_record(run, events[i], i == synced);
         }
     }
+    show_events(run, batch, events, count);
     for (size_t i = 0; i < count; i++) {
         if (leaves_at(run, &batch[i])) {
             run_end(run);

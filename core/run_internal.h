@@ -97,6 +97,9 @@ void run_publish_resumed(struct run *run);
 
 /* Takes the event: numbers it, writes it (`sync`: to the disk), folds it in, shows it, frees it. */
 void run_publish(struct run *run, struct event *event, bool sync);
+/* The two halves of that: numbers and writes it; folds it in, shows it, frees it. */
+void run_record(struct run *run, struct event *event, bool sync);
+void run_show(struct run *run, struct event *event);
 /* The same in its turn among the lanes' reports: for events of which a thousand may come at once. */
 void run_publish_soon(struct run *run, size_t host, struct event *event);
 /* A log line of `host`, or with SIZE_MAX of the run. */

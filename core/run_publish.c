@@ -18,7 +18,7 @@ void run_fail(struct run *run, const struct error *error) {
     run_decide_soon(run); /* an event may come between two decisions */
 }
 
-void run_publish(struct run *run, struct event *event, bool sync) {
+void run_record(struct run *run, struct event *event, bool sync) {
     struct error error = ERROR_INIT;
     event->seq = ++run->seq;
     event->run = xstrdup(run->id);
@@ -28,9 +28,17 @@ void run_publish(struct run *run, struct event *event, bool sync) {
     if (journal_append(run->journal, event, sync, &error) != 0) {
         run_fail(run, &error);
     }
+}
+
+void run_show(struct run *run, struct event *event) {
     view_apply(run->view, event);
     run->options->observer.event(event, run->view, run->options->observer.arg);
     event_free(event);
+}
+
+void run_publish(struct run *run, struct event *event, bool sync) {
+    run_record(run, event, sync);
+    run_show(run, event);
 }
 
 void run_publish_soon(struct run *run, size_t host, struct event *event) {

@@ -58,6 +58,8 @@ update_until_disk_is_full_at() { # STATE
         assert_exit 1
         assert_says "journal.jsonl can't be written"
         assert_says "fleet resume"
+        # What is not on disk was not granted, and nobody is told that it was.
+        run ! grep -q '"type":"grant".*"act":"commit"' "$events"
         await_host 20 h1 "$v0" 1
     done
 }
