@@ -143,6 +143,12 @@ static const struct conn_spec *find_spec(const struct inv_host *host, void *arg)
     return spec_of(run->context->specs, host);
 }
 
+static int find_elevation(const struct inv_host *host, struct elevation *ret, struct error *error,
+                          void *arg) {
+    const struct build_run *run = arg;
+    return spec_elevation(run->context->specs, host, ret, error);
+}
+
 static void on_signal(uv_signal_t *handle, int number) {
     struct build_run *run = handle->data;
     if (run->signal != 0) {
@@ -242,6 +248,7 @@ static void build_all(struct build_run *run, const char *out_link) {
                                     .out_link = out_link,
                                     .transport = run->transport,
                                     .spec = find_spec,
+                                    .elevation = find_elevation,
                                     .spec_arg = run};
     run->build = build_start(&run->loop, context->inventory, context->hosts, context->host_count,
                              &options, &handlers, run);
@@ -294,6 +301,9 @@ int cmd_build(const struct args *args) {
     }
     if (code == 0) {
         code = context_connect(&context, false);
+    }
+    if (code == 0) {
+        code = context_build_access(&context);
     }
     if (code == 0) {
         AUTO_FREE char *out_link = absolute(args_value(args, OPTION_OUT_LINK));

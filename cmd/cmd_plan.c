@@ -76,6 +76,12 @@ static const struct conn_spec *find_spec(const struct inv_host *host, void *arg)
     return spec_of(planning->context->specs, host);
 }
 
+static int find_elevation(const struct inv_host *host, struct elevation *ret, struct error *error,
+                          void *arg) {
+    const struct planning *planning = arg;
+    return spec_elevation(planning->context->specs, host, ret, error);
+}
+
 static void on_signal(uv_signal_t *handle, int number) {
     struct planning *planning = handle->data;
     if (planning->signal != 0) {
@@ -122,6 +128,7 @@ static void build_all(struct planning *planning) {
     struct build_options options = {.run_dir = folder,
                                     .transport = planning->transport,
                                     .spec = find_spec,
+                                    .elevation = find_elevation,
                                     .spec_arg = planning};
     planning->building = true;
     planning->build = build_start(&planning->loop, context->inventory, context->hosts,
@@ -320,6 +327,9 @@ int cmd_plan(const struct args *args) {
     }
     if (code == 0) {
         code = context_connect(&context, true);
+    }
+    if (code == 0) {
+        code = context_build_access(&context);
     }
     if (code == 0) {
         code = make_plan(&context, args_value(args, OPTION_OUT));

@@ -236,6 +236,11 @@ int context_connect(struct context *context, bool targets) {
     return err == 0 ? 0 : context_fail(&error);
 }
 
+int context_build_access(const struct context *context) {
+    struct error error = ERROR_INIT;
+    return spec_build_elevations(context->specs, &error) == 0 ? 0 : context_fail(&error);
+}
+
 void context_release(struct context *context) {
     spec_set_free(context->specs);
     if (context->keyring != NULL) {

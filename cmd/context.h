@@ -44,6 +44,8 @@ int context_surroundings(struct context *context);
 /* Connection specs, passphrases and host keys: all questions that connecting may bring. Without
  * `targets` only build hosts are spoken to. */
 int context_connect(struct context *context, bool targets);
+/* Asks for the passwords of build hosts, before anything is built. */
+int context_build_access(const struct context *context);
 void context_release(struct context *context);
 
 /* Prints "fleet: MESSAGE" on stderr and returns the exit code that goes with the error. */

@@ -11,6 +11,7 @@
 
 #include "core/build_progress.h"
 #include "inventory/inventory.h"
+#include "transport/elevate.h"
 #include "transport/transport.h"
 
 struct build;
@@ -60,7 +61,10 @@ struct build_options {
     struct transport *transport; /* for build hosts; borrowed */
     /* The connection's spec of an inventory host, from the caller (core/spec.h). */
     const struct conn_spec *(*spec)(const struct inv_host *host, void *arg);
-    void *spec_arg;
+    /* How its root is reached (core/spec.h); NULL: as its user, or by `sudo -n`. */
+    int (*elevation)(const struct inv_host *host, struct elevation *ret, struct error *error,
+                     void *arg);
+    void *spec_arg; /* of both */
     /* Builds and fetches nothing: on_built gets the path that a build would have. Fails for a
      * `command`, and for what only a build can tell. */
     bool evaluate_only;

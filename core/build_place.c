@@ -318,6 +318,16 @@ static void open_place(struct build_place *place) {
     place->conn = transport_open(place->build->options.transport, place->spec, &handlers, place);
 }
 
+/* A password that can't be had was told as the command began (spec_build_elevations). */
+static struct elevation elevation_of(const struct build *build, const struct inv_host *host) {
+    struct elevation how = {.how = host->sudo ? ELEVATE_SUDO : ELEVATE_NONE};
+    struct error error = ERROR_INIT;
+    if (build->options.elevation != NULL) {
+        build->options.elevation(host, &how, &error, build->options.spec_arg);
+    }
+    return how;
+}
+
 struct build_place *build_place_get(struct build *build, const struct inv_host *host) {
     for (struct build_place *place = build->places; place != NULL; place = place->next) {
         if (place->host == host) {
@@ -328,7 +338,7 @@ struct build_place *build_place_get(struct build *build, const struct inv_host *
     place->build = build;
     place->host = host;
     place->spec = build->options.spec(host, build->options.spec_arg);
-    place->elevation.how = host->sudo ? ELEVATE_SUDO : ELEVATE_NONE;
+    place->elevation = elevation_of(build, host);
     place->next = build->places;
     build->places = place;
     return place;

@@ -139,7 +139,9 @@ static int find_elevations(struct run *run, struct error *error) {
             return err;
         }
     }
-    return 0;
+    bool builds = run->options->action != ACTION_ROLLBACK &&
+                  run->options->action != ACTION_REBOOT && run->options->systems == NULL;
+    return builds ? spec_build_elevations(run->options->specs, error) : 0;
 }
 
 /* FNV-1a (Fowler, Noll, Vo): the order "shuffle" is then the same when the run is resumed. */

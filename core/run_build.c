@@ -81,6 +81,12 @@ static const struct conn_spec *build_spec(const struct inv_host *host, void *arg
     return spec_of(run->options->specs, host);
 }
 
+static int build_elevation(const struct inv_host *host, struct elevation *ret, struct error *error,
+                           void *arg) {
+    const struct run *run = arg;
+    return spec_elevation(run->options->specs, host, ret, error);
+}
+
 /* What a resumed host is to run is known from the journal where its change was granted, or where
  * its build still lies here; else NULL. */
 static const char *recorded_path(const struct run *run, size_t host, struct host_source *source) {
@@ -164,6 +170,7 @@ static void start_build(struct run *run) {
                                   .out_link = options->out_link,
                                   .transport = run->transport,
                                   .spec = build_spec,
+                                  .elevation = build_elevation,
                                   .spec_arg = run};
     size_t count = choose_builds(run);
     if (count > 0) {

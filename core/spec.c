@@ -551,3 +551,14 @@ int spec_elevation(struct spec_set *set, const struct inv_host *host, struct ele
     }
     return err;
 }
+
+int spec_build_elevations(struct spec_set *set, struct error *error) {
+    int err = 0;
+    for (size_t i = 0; i < set->count && err == 0; i++) {
+        struct elevation elevation;
+        if (set->nodes[i]->builds && set->nodes[i]->inv != NULL) {
+            err = spec_elevation(set, set->nodes[i]->inv, &elevation, error);
+        }
+    }
+    return err == 0 ? 0 : error_wrap(error, "a build host");
+}

@@ -30,6 +30,8 @@ const char *spec_agent_socket(const struct spec_set *set);
  * most) where there is one. Passwords are wiped by spec_set_free. */
 int spec_elevation(struct spec_set *set, const struct inv_host *host, struct elevation *ret,
                    struct error *error);
+/* Asks for the passwords of all build hosts of the set, so that no build waits for one. */
+int spec_build_elevations(struct spec_set *set, struct error *error);
 
 /* Settles `host_key_check: ask` before anything else: at a terminal all unknown keys are shown in
  * one list with fingerprints and asked for at once; without one `ask` is `strict`. `ask` gets the

@@ -64,6 +64,18 @@ begin_stalled() {
     ! grep -q "$(<"$TESTBED_OPSP_PASSWORD_FILE")" "$events" "$text"
 }
 
+@test "a build host whose sudo asks for a password builds; without the password nothing is built" {
+    inventory h1 h4 'hosts.h1.build={"on": "h4"}'
+    fleet build h1
+    assert_exit 0
+    path=$(sed -n 's/^h1 //p' "$events")
+    on h4 test -e "$path/bin/switch-to-configuration"
+    inventory h1 h4 'hosts.h1.build={"on": "h4"}' 'hosts.h4.password_command=["false"]'
+    fleet build h1
+    assert_exit 1
+    grep -q 'a build host: .*false' "$text"
+}
+
 @test "without systemd too a bad version goes back" {
     inventory h7="$(system http-500 v2)" 'defaults.policy.healthy_deadline="3s"'
     update
