@@ -78,7 +78,8 @@ static void finish(struct slot *slot, const struct error *error) {
         return;
     }
     uv_timer_stop(&slot->timer);
-    report(slot, error); /* while what the task has opened over the connection can still be closed */
+    report(slot,
+           error); /* while what the task has opened over the connection can still be closed */
     if (slot->host.shell != NULL) {
         shell_close(slot->host.shell);
         slot->host.shell = NULL;
