@@ -152,16 +152,18 @@ Test(secrets, come_before_the_commit_where_rollback_is_false) {
     cr_expect_eq(machine->unit_restarts, 1);
 }
 
-static enum fault slow_secrets(struct world *self, const char *name) {
+static enum fault slow_grants(struct world *self, const char *name) {
     (void)name;
-    self->machine.latency_ms = self->host->step == STEP_SECRETS_AFTER ? 15000 : 20;
+    self->answer_ms = self->host->step == STEP_SECRETS_AFTER ? 40000 : 50;
     return FAULT_NONE;
 }
 
 Test(secrets, that_take_long_while_a_guard_waits_do_not_let_it_go_back) {
-    world.on_script = slow_secrets;
+    world.secrets[0].after = true; /* two grants of 40 s are more than the guard waits */
+    world.on_script = slow_grants;
     world_run(&world);
     expect_end(HOST_HEALTHY, "");
+    cr_expect_eq(machine->puts, 2);
 }
 
 static void refuses(struct world *self) {
