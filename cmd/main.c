@@ -8,6 +8,7 @@
  */
 #include <fcntl.h>
 #include <locale.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,12 +90,20 @@ static int run(int argc, char **argv) {
     return code;
 }
 
+/* Whoever read the output has had enough (`fleet show | head`): nothing to be told about. */
+static bool is_reader_gone(void) {
+    struct pollfd output = {.fd = STDOUT_FILENO};
+    return poll(&output, 1, 0) == 1 && (output.revents & POLLERR) != 0;
+}
+
 int main(int argc, char **argv) {
     prepare_process();
     int code = run(argc, argv);
     /* What was printed may have been lost: a full disk, a pipe that is closed. */
     if ((fflush(stdout) != 0 || ferror(stdout) != 0) && code == EXIT_DONE) {
-        fputs("fleet: the output could not be written\n", stderr);
+        if (!is_reader_gone()) {
+            fputs("fleet: the output could not be written\n", stderr);
+        }
         code = EXIT_SYSTEM;
     }
     return code;

@@ -138,6 +138,12 @@ with_dead() {
     [[ $output == *"could not be written"* ]]
 }
 
+@test "a reader who has had enough is no failure to be told of" {
+    run bash -c 'exec 3> >(exec true); wait $!; "$FLEET" completion bash >&3'
+    [ "$status" = 1 ]
+    [ -z "$output" ]
+}
+
 @test "completions are read by their shells, and offer commands, options, hosts and tags" {
     "$FLEET" completion bash >complete.bash
     for shell in zsh fish; do
