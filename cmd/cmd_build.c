@@ -117,6 +117,13 @@ static void on_log(size_t host, const char *line, size_t len, const char *drv, v
     publish(run, event, false);
 }
 
+static void on_person(const char *text, void *arg) {
+    struct event *event = event_new(EVENT_LOG);
+    event->stream = xstrdup("agent");
+    event->line = text_cleaned(text, strlen(text));
+    publish(arg, event, false);
+}
+
 static void on_built(size_t host, const struct build_result *result, void *arg) {
     struct build_run *run = arg;
     move_host(run, host, HOST_UNCHANGED, result->path, NULL);
@@ -240,6 +247,7 @@ static void build_all(struct build_run *run, const char *out_link) {
     static const struct build_handlers handlers = {.on_state = on_state,
                                                    .on_log = on_log,
                                                    .on_step = on_step,
+                                                   .on_person = on_person,
                                                    .on_built = on_built,
                                                    .on_failed = on_failed,
                                                    .on_done = on_done};

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cmd/context.h"
+#include "cmd/host_task.h"
 #include "cmd/json_line.h"
 #include "core/base/xalloc.h"
 #include "core/fan.h"
@@ -65,6 +66,7 @@ static int check_reach(struct context *context) {
                                   .host_count = context->host_count,
                                   .specs = context->specs,
                                   .keyring = context->keyring,
+                                  .person = host_task_person,
                                   .parallel = args_number(context->args, OPTION_PARALLEL, 0)};
     int interrupted = fan_run(&options, check_reached, check_result, &reach);
     if (reach.down > 0 || reach.offline > 0) {

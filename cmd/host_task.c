@@ -1,6 +1,8 @@
 /* A small task on the selected hosts (see host_task.h). */
 #include "cmd/host_task.h"
 
+#include <stdio.h>
+
 void host_tally_add(struct host_tally *tally, const struct fan_host *host,
                     const struct error *error) {
     if (error == NULL || error->code == FLEET_ERR_CANCELLED) {
@@ -33,6 +35,10 @@ int host_task_prepare(struct context *context) {
     return code == 0 ? context_connect(context, true) : code;
 }
 
+void host_task_person(const struct inv_host *inv, const char *text) {
+    fprintf(stderr, "fleet: %s: %s\n", inv->name, text);
+}
+
 int host_task_run(struct context *context, bool shell, uint64_t timeout_ms, fan_task task,
                   fan_result result, void *arg) {
     struct fan_options options = {.inventory = context->inventory,
@@ -42,6 +48,7 @@ int host_task_run(struct context *context, bool shell, uint64_t timeout_ms, fan_
                                   .keyring = context->keyring,
                                   .parallel = args_number(context->args, OPTION_PARALLEL, 0),
                                   .shell = shell,
+                                  .person = host_task_person,
                                   .timeout_ms = timeout_ms};
     return fan_run(&options, task, result, arg);
 }

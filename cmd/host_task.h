@@ -21,6 +21,8 @@ int host_tally_exit(const struct host_tally *tally, int interrupted);
 
 /* Loads, selects and connects, as most of these commands begin. */
 int host_task_prepare(struct context *context);
+/* fan_options' `person`: says it on stderr. */
+void host_task_person(const struct inv_host *inv, const char *text);
 /* Runs the task on the selection; the return of fan_run. */
 int host_task_run(struct context *context, bool shell, uint64_t timeout_ms, fan_task task,
                   fan_result result, void *arg);

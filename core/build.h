@@ -46,6 +46,8 @@ struct build_handlers {
     void (*on_log)(size_t host, const char *line, size_t len, const char *drv, void *arg);
     /* A derivation that the host's build needs is waited for, built, done; optional. */
     void (*on_step)(size_t host, const struct build_step *step, void *arg);
+    /* What a person has to do for a build host (struct conn_handlers' on_person). NULL is allowed. */
+    void (*on_person)(const char *text, void *arg);
     void (*on_built)(size_t host, const struct build_result *result, void *arg);
     /* FLEET_ERR_BUILD, reason "eval-failed" or "build-failed": the failing derivation and its log's last
      * lines are in the message (several lines). "build-host": it was lost or not there,

@@ -306,6 +306,15 @@ static void on_lost(const struct error *error, void *arg) {
     conn_close(conn);
 }
 
+static void on_person(const char *text, void *arg) {
+    const struct build_place *place = arg;
+    const struct build *build = place->build;
+    if (build->handlers.on_person != NULL) {
+        AUTO_FREE char *words = xasprintf("build host %s: %s", place->spec->name, text);
+        build->handlers.on_person(words, build->arg);
+    }
+}
+
 static void on_closed(void *arg) {
     const struct build_place *place = arg;
     build_closed(place->build);
@@ -313,7 +322,7 @@ static void on_closed(void *arg) {
 
 static void open_place(struct build_place *place) {
     static const struct conn_handlers handlers = {
-        .on_ready = on_ready, .on_lost = on_lost, .on_closed = on_closed};
+        .on_ready = on_ready, .on_lost = on_lost, .on_closed = on_closed, .on_person = on_person};
     place->build->open++;
     place->conn = transport_open(place->build->options.transport, place->spec, &handlers, place);
 }

@@ -122,10 +122,19 @@ static void on_lost(const struct error *error, void *arg) {
     finish(arg, error);
 }
 
+static void on_person(const char *text, void *arg) {
+    struct slot *slot = arg;
+    const struct fan_options *options = fan_of(slot)->options;
+    if (options->person != NULL) {
+        options->person(slot->host.inv, text);
+    }
+}
+
 static const struct conn_handlers handlers = {
     .on_ready = on_ready,
     .on_lost = on_lost,
     .on_closed = on_conn_closed,
+    .on_person = on_person,
 };
 
 /* A host that nothing can be opened for: reported, and no slot is used up. */

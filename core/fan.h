@@ -31,6 +31,8 @@ struct fan_options {
     struct keyring *keyring;
     uint32_t parallel;   /* 0: 64 */
     bool shell;          /* open a root shell first */
+    /* What a person has to do meanwhile (struct conn_handlers' on_person), or NULL. */
+    void (*person)(const struct inv_host *inv, const char *text);
     uint64_t timeout_ms; /* for each host's task, after connecting; 0: none of fan's own */
 };
 

@@ -79,14 +79,22 @@ static void on_notice(const char *text, void *arg) {
     host_log(tie->host, "ssh", text, strlen(text));
 }
 
+static void on_person(const char *text, void *arg) {
+    struct tie *tie = arg;
+    host_log(tie->host, "agent", text, strlen(text));
+}
+
 void link_open(struct link *link) {
     struct host *host = link->host;
     if (!host->env.connect_begin(host, host->env.arg)) {
         link->state = LINK_WAITING;
         return;
     }
-    static const struct conn_handlers handlers = {
-        .on_ready = on_ready, .on_lost = on_lost, .on_closed = on_closed, .on_notice = on_notice};
+    static const struct conn_handlers handlers = {.on_ready = on_ready,
+                                                  .on_lost = on_lost,
+                                                  .on_closed = on_closed,
+                                                  .on_notice = on_notice,
+                                                  .on_person = on_person};
     link->state = LINK_OPENING;
     link->failed = false;
     host->open_handles++;

@@ -157,6 +157,12 @@ void rollout_unhealthy_before(struct rollout *rollout, size_t host) {
     rollout_update_up(rollout, host);
 }
 
+void rollout_waits_for_person(struct rollout *rollout, size_t host) {
+    struct member *member = &rollout->members[host];
+    rollout->unreached -= !member->reached;
+    member->reached = true;
+}
+
 static bool is_reason_of_build(const char *reason) {
     static const char *const begins[] = {"build-", "evaluation-", "eval-", "no-tool"};
     for (size_t i = 0; reason != NULL && i < ARRAY_LEN(begins); i++) {

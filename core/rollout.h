@@ -101,6 +101,9 @@ void rollout_free(struct rollout *rollout);
 void rollout_start(struct rollout *rollout, uint64_t now_ms);
 /* Before rollout_start or while the host is connecting: it was unhealthy before the change (goes first). */
 void rollout_unhealthy_before(struct rollout *rollout, size_t host);
+/* Its login waits for a person, who may take long (a touch on a security key): the others no longer
+ * wait until it is known whether it can be reached. */
+void rollout_waits_for_person(struct rollout *rollout, size_t host);
 /* The host is in a new state; for ends `reason` is the event's reason code ("offline", "locked",
  * "connection-refused", "build-failed", ...). FAILED out of HOST_BUILDING, or with a reason of a
  * build ("build-...", "evaluation-...", "eval-...", "no-tool"), is a failed build: not counted

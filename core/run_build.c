@@ -4,6 +4,7 @@
 #include "core/run_internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "core/base/xalloc.h"
@@ -47,6 +48,10 @@ static void on_build_step(size_t index, const struct build_step *step, void *arg
     struct event *event = run_host_event(run, EVENT_DERIVATION, run->build_map[index]);
     build_step_tell(step, event);
     run_publish(run, event, false);
+}
+
+static void on_build_person(const char *text, void *arg) {
+    run_publish_log(arg, SIZE_MAX, "agent", text, strlen(text));
 }
 
 static void on_built(size_t index, const struct build_result *result, void *arg) {
@@ -162,6 +167,7 @@ static void start_build(struct run *run) {
     static const struct build_handlers handlers = {.on_state = on_build_state,
                                                    .on_log = on_build_log,
                                                    .on_step = on_build_step,
+                                                   .on_person = on_build_person,
                                                    .on_built = on_built,
                                                    .on_failed = on_build_failed,
                                                    .on_done = on_build_done};

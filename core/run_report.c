@@ -3,6 +3,7 @@
 #include "core/run_internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/base/xalloc.h"
 
@@ -15,7 +16,11 @@ static void take_event(struct run *run, struct lane_report *report) {
         return;
     }
     if (event->type != EVENT_HOST_STATE) {
+        bool person = event->type == EVENT_LOG && strcmp(event->stream, "agent") == 0;
         run_publish(run, event, false);
+        if (person) {
+            rollout_waits_for_person(run->rollout, report->host);
+        }
         return;
     }
     enum host_state to = event->to;

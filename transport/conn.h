@@ -31,9 +31,11 @@ struct conn_handlers {
     void (*on_lost)(const struct error *error, void *arg);
     /* After conn_close: every handle is gone and the memory is about to be. NULL is allowed. */
     void (*on_closed)(void *arg);
-    /* Something worth a log line for a person ("waiting for a touch on the security key",
-     * "trying the second address"). NULL is allowed. */
+    /* Something worth a log line ("trying the second address"). NULL is allowed. */
     void (*on_notice)(const char *text, void *arg);
+    /* Something that a person has to do or to know now: the agent waits for a touch, or gave no
+     * signature. NULL is allowed. */
+    void (*on_person)(const char *text, void *arg);
 };
 
 struct stream_end {

@@ -74,11 +74,11 @@ static struct ssh_bytes find_algorithm(const uint8_t *data, size_t len) {
 static void on_agent_slow(uv_timer_t *timer) {
     struct ssh_session *session = container_of(timer, struct ssh_session, timer);
     ssh_connect_arm(session, AGENT_TIMEOUT_MS + session->spec->connect_timeout_ms);
-    if (session->handlers.on_notice != NULL) {
+    if (session->handlers.on_person != NULL) {
         AUTO_FREE char *text =
             xasprintf("waiting for the SSH agent to sign with %s: it may want a touch or a PIN",
                       session->auth.signature->identity->label);
-        session->handlers.on_notice(text, session->arg);
+        session->handlers.on_person(text, session->arg);
     }
 }
 
@@ -113,8 +113,8 @@ static int fetch_signature(struct ssh_session *session, unsigned char **sig, siz
         *sig_len = signature->result_len;
         signature->result = NULL;
         rc = 0;
-    } else if (session->handlers.on_notice != NULL) {
-        session->handlers.on_notice(signature->error.message, session->arg);
+    } else if (session->handlers.on_person != NULL) {
+        session->handlers.on_person(signature->error.message, session->arg);
     }
     ssh_signature_free(signature);
     return rc;

@@ -111,10 +111,19 @@ static void on_jump_notice(const char *text, void *arg) {
     }
 }
 
+static void on_jump_person(const char *text, void *arg) {
+    const struct carrier *carrier = arg;
+    struct ssh_session *first = carrier->jump->joined;
+    if (first != NULL && first->handlers.on_person != NULL) {
+        first->handlers.on_person(text, first->arg);
+    }
+}
+
 static const struct conn_handlers jump_handlers = {
     .on_ready = on_jump_ready,
     .on_lost = on_jump_lost,
     .on_notice = on_jump_notice,
+    .on_person = on_jump_person,
 };
 
 static void add_carrier(struct ssh_jump *jump) {

@@ -156,13 +156,19 @@ static void tell_probe(struct model *model, size_t number, const struct event *e
 
 static void tell_log(struct model *model, size_t number, const struct event *event,
                      const struct view *view) {
-    bool own = event->stream != NULL && strcmp(event->stream, "fleet") == 0;
+    const char *stream = event->stream != NULL ? event->stream : "";
+    bool person = strcmp(stream, "agent") == 0; /* has to do something */
+    bool own = person || strcmp(stream, "fleet") == 0;
     bool units = view->host_count <= SMALL_FLEET && event->line != NULL &&
                  strstr(event->line, "ing the following units: ") != NULL;
     if (own || units) {
         struct buf words = BUF_INIT;
         add_words(&words, "", event->line);
-        add(model, number, event->ts_ms, own ? STYLE_BOLD : TONE_PLAIN, buf_take(&words));
+        add(model, number, event->ts_ms,
+            person ? STYLE_BOLD | TONE_WARN
+            : own  ? STYLE_BOLD
+                   : TONE_PLAIN,
+            buf_take(&words));
     }
 }
 

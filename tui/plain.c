@@ -333,7 +333,9 @@ static void tell_start(struct plain *plain, const struct view *view) {
 
 static void tell_log(struct plain *plain, const struct event *event, const struct view *view) {
     const char *line = event->line != NULL ? event->line : "";
-    bool own = event->host == NULL && event->stream != NULL && strcmp(event->stream, "fleet") == 0;
+    const char *stream = event->stream != NULL ? event->stream : "";
+    bool person = strcmp(stream, "agent") == 0; /* has to do something */
+    bool own = event->host == NULL && (person || strcmp(stream, "fleet") == 0);
     if (own && plain->options.verbosity >= 0) {
         flush_group(plain);
         buf_add_text(&plain->out, "fleet: ");
@@ -341,7 +343,7 @@ static void tell_log(struct plain *plain, const struct event *event, const struc
         buf_add_char(&plain->out, '\n');
         return;
     }
-    if (plain->options.verbosity < 1) {
+    if (plain->options.verbosity < (person ? -1 : 1)) {
         tail_add(tail_of(plain, view, event->host), line);
         return;
     }

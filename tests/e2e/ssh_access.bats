@@ -158,6 +158,87 @@ begin_stalled() {
     assert_serves h5 v2
 }
 
+# A key that only an agent has, and whose every signature needs a person (see slow_agent.py); h5 takes it.
+begin_agent() { # [SUFFIX]
+    # Its private half is the agent's alone.
+    [ -f "$T/touch.pub" ] || {
+        ssh-keygen -q -t ed25519 -N '' -f "$T/touch"
+        mv "$T/touch" "$T/touch.kept"
+        on h5 'sh -c "cat >>/root/.ssh/authorized_keys"' <"$T/touch.pub"
+    }
+    agent=$T/agent-$BATS_TEST_NUMBER${1:-}
+    mkdir "$agent"
+    ssh-agent -a "$agent/real" >"$agent/env"
+    proxies+=("$(sed -n 's/^SSH_AGENT_PID=\([0-9]*\);.*/\1/p' "$agent/env")")
+    SSH_AUTH_SOCK=$agent/real ssh-add -q "$T/touch.kept"
+    mkfifo "$agent/life"
+    "$support/slow_agent.py" "$agent/socket" "$agent/real" "$agent" <>"$agent/life" 3>&- &
+    proxies+=($!)
+    until [ -S "$agent/socket" ]; do sleep 0.05; done
+    export SSH_AUTH_SOCK=$agent/socket
+}
+
+@test "an agent that waits for a touch holds up its own host only, and is shown" {
+    begin_agent
+    inventory h1="$(system good v5)" h2="$(system good v5)" h5="$(system good v5)" \
+        "hosts.h5.identity_file=\"$T/touch\""
+    start_update --now
+    await_state 60 h1 healthy
+    await_state 60 h2 healthy
+    await_event 10 '"host":"h5".*"stream":"agent","line":"waiting for the SSH agent to sign with '
+    run -1 grep -q '"host":"h5".*"to":"building"' "$events"
+    [ -s "$agent/asked" ]
+    echo yes >"$agent/touch"
+    end_update
+    assert_exit 0
+    assert_state h5 healthy
+    assert_serves h5 v5
+}
+
+# Two runs, a plan and a status wait for the same touch.
+@test "who waits for a touch is said by plain output, by the dashboard and by status" {
+    begin_agent
+    inventory h5="$(system good v6)" "hosts.h5.identity_file=\"$T/touch\""
+    "$FLEET" -i "$inventory" status >"$T/said" 2>&1 </dev/null 3>&- &
+    local status_pid=$!
+    "$FLEET" -i "$inventory" --state-dir "$T/plain-state" update --plain --dry-run </dev/null >"$T/plan" 2>&1 3>&- &
+    local plan_pid=$!
+    "$FLEET" -i "$inventory" --state-dir "$T/state" push --plain </dev/null >"$T/plain" 2>&1 3>&- &
+    local plain_pid=$!
+    tmux -S "$T/tmux" -f /dev/null new-session -d -x 100 -y 30 \
+        "env -u CI TERM=tmux-256color '$FLEET' -i '$inventory' --state-dir '$T/tui-state' push --tui" 3>&-
+    local wanted="the SSH agent to sign with" end=$((SECONDS + 60))
+    until grep -q "^fleet: h5: waiting for $wanted" "$T/said" && grep -q "^h5 .*waiting for $wanted" "$T/plain" &&
+        tmux -S "$T/tmux" capture-pane -p | grep -q "waiting for $wanted"; do
+        [ $SECONDS -lt $end ] || {
+            tail "$T/said" "$T/plain"
+            tmux -S "$T/tmux" capture-pane -p
+            return 1
+        }
+        sleep 0.2
+    done
+    echo yes >"$agent/touch"
+    # One of the two may find the other's lock; what counts is that both end.
+    wait "$status_pid" "$plan_pid" "$plain_pid" || true
+    tmux -S "$T/tmux" kill-server || true
+}
+
+@test "an agent that refuses, dies or talks nonsense: its host is unreachable and says so, the others go on" {
+    local does version=0
+    for does in no die garbage; do
+        version=$((version + 1))
+        begin_agent "$does"
+        echo "$does" >"$agent/touch"
+        inventory h1="$(system good "v7.$version")" h5="$(system good v7)" \
+            "hosts.h5.identity_file=\"$T/touch\"" 'defaults.policy.max_unreachable=1'
+        update --now
+        assert_exit 0
+        assert_state h1 healthy
+        assert_state h5 unreachable auth-failed
+        grep -q '"host":"h5".*"stream":"agent"' "$events"
+    done
+}
+
 @test "a connection that stalled in mid-copy was noticed, and another one went on" {
     inventory=$T/stalled.json events=$T/stalled.events text=$T/stalled.text
     local end=$((SECONDS + 100))

@@ -153,8 +153,11 @@ static void on_closed(void *arg) {
     client->conn = NULL;
 }
 
-static const struct conn_handlers conn_handlers = {
-    .on_ready = on_ready, .on_lost = on_lost, .on_closed = on_closed, .on_notice = on_notice};
+static const struct conn_handlers conn_handlers = {.on_ready = on_ready,
+                                                   .on_lost = on_lost,
+                                                   .on_closed = on_closed,
+                                                   .on_notice = on_notice,
+                                                   .on_person = on_notice};
 
 static uint64_t number(const char *text) {
     return strtoull(text, NULL, 10);

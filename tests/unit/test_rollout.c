@@ -444,6 +444,21 @@ Test(rollout, unreachable_and_broken_are_counted_apart) {
     assert_exit(5, "unreachable");
 }
 
+Test(rollout, host_that_waits_for_a_touch_holds_up_no_other) {
+    setup(2);
+    start();
+    answer(0);
+    stage(0);
+    expect("wave 1");
+    rollout_waits_for_person(r, 1);
+    expect("activate h0");
+    go_well(0);
+    rollout_waits_for_person(r, 1);
+    failed(1, HOST_UNREACHABLE, "auth-failed");
+    expect("stop max-unreachable; end-wave 1; end");
+    assert_exit(5, "unreachable");
+}
+
 Test(rollout, host_that_is_down_stops_the_run_before_the_first_host_is_touched) {
     setup(3);
     fixture_add_wave(f, 1, false);
