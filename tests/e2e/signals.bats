@@ -71,7 +71,7 @@ at_terminal() {
     await_word 'interrupted: '
     kill -INT "$operator"
     await_word 'leaving: '
-    await_gone 10 "$operator"
+    await_gone 30 "$operator"
     end_update
     assert_exit 130
     grep -q 'go on with: fleet resume' "$text"
@@ -91,7 +91,7 @@ at_terminal() {
     kill -TERM "$operator"
     await_word 'interrupted: '
     kill -TERM "$operator"
-    await_gone 10 "$operator"
+    await_gone 30 "$operator"
     end_update
     assert_exit 143
     grep -q 'go on with: fleet resume' "$text"
@@ -114,7 +114,7 @@ at_terminal() {
     kill -INT "$operator"
     await_word 'leaving: '
     kill -INT "$operator"
-    await_gone 5 "$operator"
+    await_gone 7 "$operator"
     end_update
     "$testbed" thaw 3
     assert_exit 130
