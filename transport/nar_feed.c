@@ -20,7 +20,7 @@
 #include "transport/serve.h"
 #include "transport/zstd_frame.h"
 
-#define BLOCK_BYTES  (256u * 1024u)
+#define BLOCK_BYTES  (512u * 1024u)
 #define AHEAD_BYTES  (4u * 1024u * 1024u)
 #define WINDOW_BYTES (64u * 1024u * 1024u)
 #define REMEMBERED   1024u /* readings, since looking for one is a walk */

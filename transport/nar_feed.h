@@ -11,7 +11,7 @@
  * only after size and SHA-256 have been found right.
  *
  * Thread rule: a port belongs to its loop's thread. One mutex guards the ports' queues; it is taken
- * once a block (256 KB) or once a small path, never while bytes are read, hashed or compressed.
+ * once a block (512 KB) or once a small path, never while bytes are read, hashed or compressed.
  */
 #ifndef FLEET_TRANSPORT_NAR_FEED_H
 #define FLEET_TRANSPORT_NAR_FEED_H
