@@ -30,7 +30,7 @@
  * first. Those that fell behind are read to on their own, so that they hold up nobody. */
 enum copy_lane {
     COPY_LANE_MAIN,
-    COPY_LANE_SLOW = 3,
+    COPY_LANE_SLOW = 7,
     COPY_LANES
 };
 

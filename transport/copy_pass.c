@@ -313,9 +313,16 @@ static bool suits(const struct copy_pass *pass, const struct copy_job *job) {
     return !job->closed && (job->lane == COPY_LANE_SLOW) == (pass->lane == COPY_LANE_SLOW);
 }
 
+/* A pass beside others that run; each has more patience than the one before, since more hosts may
+ * come yet, and there is an end to the passes. */
+static bool is_extra(const struct copy_pass *pass) {
+    return pass->lane != COPY_LANE_MAIN && pass->lane != COPY_LANE_SLOW;
+}
+
 /* True when nobody else is about to know what it lacks, or the first has waited long enough. */
 static bool is_time(const struct copy_pass *pass, uint64_t now_ms, size_t *ret_waiting) {
-    bool others = false;
+    bool others = is_extra(pass);
+    uint64_t patience_ms = is_extra(pass) ? GATHER_MS << pass->lane : GATHER_MS;
     bool patient = true;
     *ret_waiting = 0;
     for (const struct copy_job *job = pass->copier->first_job; job != NULL; job = job->next) {
@@ -324,7 +331,7 @@ static bool is_time(const struct copy_pass *pass, uint64_t now_ms, size_t *ret_w
         }
         if (job->state == COPY_WAITING) {
             ++*ret_waiting;
-            patient = patient && now_ms - job->since_ms < GATHER_MS;
+            patient = patient && now_ms - job->since_ms < patience_ms;
         }
         others = others || job->state == COPY_ASKING || job->state == COPY_CLOSURE ||
                  job->state == COPY_OPENING;
@@ -353,8 +360,8 @@ static void collect_order(struct copy_pass *pass) {
 
 void copy_pass_start(struct copy_pass *pass, uint64_t now_ms) {
     size_t waiting;
-    bool extra = pass->lane != COPY_LANE_MAIN && pass->lane != COPY_LANE_SLOW;
-    if (pass->active || (extra && pass->copier->root == NULL) || !is_time(pass, now_ms, &waiting)) {
+    if (pass->active || (is_extra(pass) && pass->copier->root == NULL) ||
+        !is_time(pass, now_ms, &waiting)) {
         return;
     }
     pass->members = xrealloc(pass->members, waiting * sizeof(struct copy_job *));

@@ -22,7 +22,7 @@
 
 #define BLOCK_BYTES  (512u * 1024u)
 #define AHEAD_BYTES  (4u * 1024u * 1024u)
-#define WINDOW_BYTES (64u * 1024u * 1024u)
+#define WINDOW_BYTES (96u * 1024u * 1024u)
 #define REMEMBERED   1024u /* readings, since looking for one is a walk */
 
 struct kept {
