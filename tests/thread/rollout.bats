@@ -16,9 +16,10 @@ setup() {
     load_hosts
 }
 
+# Enough bytes that the lanes share compressed blocks (transport/nar_feed.h).
 @test "16 hosts roll out clean under ThreadSanitizer" {
     # shellcheck disable=SC2046
-    inventory $(printf "h%s " $TESTBED_HOSTS) "hosts.*.system={\"path\": \"$(system good v1)\"}"
+    inventory $(printf "h%s " $TESTBED_HOSTS) "hosts.*.system={\"path\": \"$(system good v1 --paths 3 --bytes 9000000 --content programs)\"}"
     export TSAN_OPTIONS="${TSAN_OPTIONS:-}:suppressions=$BATS_TEST_DIRNAME/tsan.supp"
     fleet update --plain --now --parallel 16
     cat "$events" "$text"
