@@ -18,7 +18,7 @@ enum {
     THREADS = 4,
     SMALL = 40,
     PATHS = SMALL + 2,
-    BIG_BYTES = 130 * 1000 * 1000, /* more than the feed's window, so that the late one goes alone */
+    BIG_BYTES = 130 * 1000 * 1000, /* more than the feed keeps: the late one goes alone */
 };
 
 static struct path_info infos[PATHS];
