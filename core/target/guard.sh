@@ -315,9 +315,9 @@ way_back() {
     [ "$phase" != committing ] || word=committing
     [ "$(readlink "$profile" 2>/dev/null)" = "$link" ] || word=committing
     put_phase "$word $nonce $said why=$why"
-    put_state "reverting $nonce $said why=$why"
-    # Left as it is, with its record: whoever comes after the reboot repairs it.
+    # Left as it is, with its record: whoever comes after the reboot repairs it, forward or back.
     [ $down = no ] || [ $word = reverting ] || exit 0
+    put_state "reverting $nonce $said why=$why"
     booted_rc=0
     [ $word = reverting ] || undo_commit
     rc=0
