@@ -24,6 +24,7 @@ FREEZE_S = 3
 CONFIRM_S = 12  # confirm_timeout of every cell
 LONG_FREEZE_S = CONFIRM_S + 6
 CUT_BYTE = 2000
+NIX_ROOM = 512 << 10  # without any its database can't even be read
 GARBAGE = bytes(range(256)) * 16
 DAY_S = 86400
 
@@ -154,31 +155,21 @@ def put_power_cut(cell):
 
 
 def put_full_run(cell):
-    return fill(cell, "/run")
-
-
-def lift_full_run(cell):
-    cell.host.inside("rm -f /run/testbed-full*")
+    return fill(cell, "/run", 0)
 
 
 def put_full_nix(cell):
-    said = fill(cell, "/nix")
-    cell.host.inside("truncate -s -512k /nix/testbed-full1")  # Nix's database can't even be read without
-    return said
+    return fill(cell, "/nix", NIX_ROOM)
 
 
-def lift_full_nix(cell):
-    cell.host.inside("rm -f /nix/testbed-full*")
-
-
-def fill(cell, folder):
-    cell.host.inside(
-        f"dd if=/dev/zero of={folder}/testbed-full1 bs=64k; dd if=/dev/zero of={folder}/testbed-full2 bs=512; exit 0"
-    )
-    left = int(cell.host.inside(f"df -Pk {folder} | tail -n 1").split()[3])
-    if left > 4:
-        raise Red(f"{folder} has {left} kB left: it is not full")
-    return f"{folder} has {left} kB left"
+def fill(cell, folder, leave):
+    if not cell.host.fill(folder, leave):
+        raise Red(f"{folder} could not be filled")
+    room = os.statvfs(cell.host.path(folder))
+    left = room.f_bavail * room.f_frsize
+    if left > leave + 8192:
+        raise Red(f"{folder} has {left} bytes left: it is not full")
+    return f"{folder} has {left} bytes left"
 
 
 def put_clock(cell):
@@ -260,8 +251,10 @@ def lift_garbage_serve(cell):
 
 
 def prepare_flood(cell):
-    cell.flood = f"""yes 'this activation never stops talking, whatever it is told' | head -c {cell.flood_bytes}
-date +%s.%N >>/var/log/garbage"""
+    cell.flood = (
+        f"yes 'this activation never stops talking' | head -c {cell.flood_bytes}\n"
+        "date +%s.%N >>/var/log/garbage"
+    )
     cell.host.inside("rm -f /var/log/garbage")
     cell.await_hit = lambda: last_trace(cell)
 
@@ -281,7 +274,8 @@ def prepare_small_disk(cell, kind="ext4"):
     image = os.path.join(cell.folder, "disk")
     with open(image, "wb") as file:
         file.truncate(4 << 20)
-    subprocess.run(["mke2fs", "-q", "-t", kind, "-O", "^has_journal", "-m", "0", "-b", "1024", image], check=True)
+    words = ["-q", "-t", kind, "-O", "^has_journal", "-m", "0", "-b", "1024"]
+    subprocess.run(["mke2fs", *words, image], check=True)
     subprocess.run(["mount", "-o", "loop", image, folder], check=True)
 
 
@@ -332,7 +326,8 @@ FAULTS = {
     ),
     "reset": Fault("connection reset", put_reset, ALL_NEW, lift_wire),
     "reset-handshake": Fault(
-        f"connection reset at byte {CUT_BYTE}", put_cut, {"connecting": "N", "confirming": "N", "rebooting": "N"},
+        f"connection reset at byte {CUT_BYTE}", put_cut,
+        {"connecting": "N", "confirming": "N", "rebooting": "N"},
         pointless=dict.fromkeys(
             ["building", "staging", "staged", "activating", "probing", "committing", "committing_late",
              "rolling_back"],
@@ -364,14 +359,14 @@ FAULTS = {
          "back": "O"},
     ),
     "nix-full": Fault(
-        "/nix full", put_full_nix,
+        f"/nix full but for {NIX_ROOM >> 10} kB", put_full_nix,
         {"before": "O", "staged": "NO", "window": "NO", "commit": "NO", "after": "N", "back": "O"},
-        lift_full_nix, flavour="small-nix",
+        lambda cell: cell.host.unfill("/nix"), flavour="small-nix",
     ),
     "run-full": Fault(
         "/run full", put_full_run,
         {"before": "O", "activating": "NO", "window": "N", "commit": "N", "after": "N", "back": "O"},
-        lift_full_run,
+        lambda cell: cell.host.unfill("/run"),
     ),
     "disk-full": Fault(
         "operator's disk full, room was taken ahead", put_full_disk,
