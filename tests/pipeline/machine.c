@@ -1,8 +1,7 @@
 /* What a played target is and does (see machine.h). */
 #include "tests/pipeline/machine.h"
 
-#include <criterion/criterion.h>
-
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -488,7 +487,7 @@ static int secret_put(struct machine *machine, const struct script_vars *vars, s
     while (i < machine->secret_count && strcmp(machine->secrets[i].path, path) != 0) {
         i++;
     }
-    cr_assert_lt(i, ARRAY_LEN(machine->secrets));
+    assert(i < ARRAY_LEN(machine->secrets));
     machine->secret_count += i == machine->secret_count;
     SET(machine->secrets[i].path, path);
     machine->secrets[i].mark = script_var(vars, "CONTENT")[0];
