@@ -68,7 +68,8 @@ void host_failed_before(struct host *host, const char *name) {
 
 static void on_probe(const struct health_result *result, void *arg) {
     struct host *host = arg;
-    if (host->step == STEP_LOOK && result->ok) {
+    /* Of a host that begins anew what fails by now may be the work of the try before. */
+    if (host->step == STEP_LOOK && (result->ok || host->adopted)) {
         return;
     }
     if (host->step == STEP_LOOK) {

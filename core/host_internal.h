@@ -365,6 +365,9 @@ enum step_result step_secrets_after(struct host *host);
 enum step_result step_secrets_boot(struct host *host);
 /* host_resume.c */
 void host_resume_init(struct host *host);
+/* The units that had failed before the change, as the guard recorded them, or where it is gone the
+ * journal: by now the new system's own may have. */
+void host_resume_failed_before(struct host *host);
 /* In the drive of an inspection: true where STEP_ADOPT has to follow. */
 bool host_resume_is_due(struct host *host);
 enum step_result step_adopt(struct host *host);

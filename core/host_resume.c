@@ -36,9 +36,7 @@ void host_resume_init(struct host *host) {
     free(names);
 }
 
-/* The units that had failed before the change, as the guard recorded them, or where it is gone the
- * journal: by now the new system's own may have. */
-static void keep_failed_before(struct host *host) {
+void host_resume_failed_before(struct host *host) {
     const char *recorded = target_reply_get(host->reply, "guard_before");
     if (recorded == NULL) {
         recorded = host->plan.resume.units_before;
@@ -69,7 +67,7 @@ bool host_resume_is_due(struct host *host) {
     if (!alive && host_says(host->reply, "guard_record", "yes")) {
         return false; /* finished first, then looked at */
     }
-    keep_failed_before(host);
+    host_resume_failed_before(host);
     if (alive && resume->taken_back) {
         struct guard_state state;
         const char *line = target_reply_get(host->reply, "guard");

@@ -169,6 +169,9 @@ enum step_result step_inspect(struct host *host) {
         return host_fail(host, &host->op_error);
     }
     keep_facts(host, host->reply);
+    if (host->adopted) {
+        host_resume_failed_before(host);
+    }
     /* A guard without a record has done its work and is on its way out: a moment later it is gone. */
     if (host_says(host->reply, "guard_alive", "yes") &&
         host_says(host->reply, "guard_record", "no") && host_try_again(host)) {
@@ -188,7 +191,9 @@ enum step_result step_inspect(struct host *host) {
     }
     if (host->failed_before_count > 0) {
         host->sink.unhealthy_before(host->plan.index, host->sink.arg);
-        tell_failed_units(host);
+        if (!host->adopted) {
+            tell_failed_units(host);
+        }
     }
     if (host->plan.run->action == ACTION_REBOOT) {
         return host_begin_reboot(host);

@@ -564,3 +564,18 @@ Test(host, guard_that_ends_while_it_is_looked_at_is_judged_by_its_last_word) {
     cr_expect_eq(world.end, HOST_HEALTHY, "%s: %s", buf_text(&world.story), world.message);
     cr_expect_null(strstr(buf_text(&world.story), "building"), "%s", buf_text(&world.story));
 }
+
+Test(host, what_the_try_before_has_broken_is_not_tolerated_by_who_resumes) {
+    world_resume(&world, 1000);
+    machine->guard.alive = false;
+    machine->guard.record = false;
+    machine->guard.state[0] = '\0';
+    snprintf(machine->last, sizeof(machine->last), "reverted %s rc=0 why=deadline",
+             machine->guard.nonce);
+    snprintf(machine->running, sizeof(machine->running), "%s", OLD);
+    snprintf(machine->failed_unit, sizeof(machine->failed_unit), "web.service");
+    world.inv.policy.tolerate_preexisting = true;
+    world_run(&world);
+    cr_expect_eq(world.end, HOST_ROLLED_BACK, "%s: %s", buf_text(&world.story), world.message);
+    cr_expect_not_null(strstr(world.message, "web.service"), "%s", world.message);
+}
