@@ -6,6 +6,7 @@
  */
 #include "core/change.h"
 
+#include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -90,6 +91,8 @@ static void compare_batch(uv_work_t *work) {
     for (size_t i = changes->first; i < changes->end; i++) {
         compare_pair(&changes->pairs[i]);
     }
+    /* libuv ends its threads after OpenSSL has cleaned up, so what this one has of it would be lost. */
+    OPENSSL_thread_stop();
 }
 
 /* ---- the run's thread ---- */
