@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,8 +19,9 @@
 #include "inventory/report.h"
 #include "inventory/settings.h"
 
-#define FILE_NAME     "fleet.json"
-#define FILE_SIZE_MAX ((size_t)100 * 1000 * 1000)
+#define FILE_NAME       "fleet.json"
+#define FILE_SIZE_MAX   ((size_t)100 * 1000 * 1000)
+#define READ_TIMEOUT_MS 10000
 
 /* What the top of the file may hold. */
 struct top {
@@ -96,15 +98,33 @@ static bool keep_node(struct reader *reader, const struct field *field,
     return true;
 }
 
+/* True when there is something to read, or the end. A pipe (`-i <(make-inventory)`) may have no
+ * writer yet, or one that says nothing for ever. */
+static bool wait_for_bytes(int fd) {
+    struct pollfd input = {.fd = fd, .events = POLLIN};
+    int ready;
+    do {
+        ready = poll(&input, 1, READ_TIMEOUT_MS);
+    } while (ready < 0 && errno == EINTR);
+    return ready > 0;
+}
+
 static int read_file(const char *path, struct buf *ret, struct error *error) {
-    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         return error_set(error, FLEET_ERR_USAGE, "inventory", "cannot open the inventory %s: %s",
                          path, strerror(errno));
     }
     for (;;) {
+        if (!wait_for_bytes(fd)) {
+            return error_set(
+                error, FLEET_ERR_USAGE, "inventory",
+                "nothing came from the inventory %s for %d s; is it a pipe that nobody "
+                "writes to?",
+                path, READ_TIMEOUT_MS / 1000);
+        }
         ssize_t size = read(fd, buf_reserve(ret, 65536), 65536);
-        if (size < 0 && errno == EINTR) {
+        if (size < 0 && (errno == EINTR || errno == EAGAIN)) {
             continue;
         }
         if (size < 0) {

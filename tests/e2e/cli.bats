@@ -105,6 +105,16 @@ with_dead() {
     [[ $output == *10.0.0.11* ]]
 }
 
+@test "an inventory may come through a pipe, and one that nobody writes to is given up" {
+    run --separate-stderr bash -c '"$FLEET" -i <(cat "$GOLDEN/fleet.json") list'
+    [ "$status" = 0 ]
+    [[ $output == *db1* ]]
+    mkfifo silent.json
+    run timeout 100 "$FLEET" -i silent.json list
+    [ "$status" = 2 ]
+    [[ $output == *"nothing came from the inventory silent.json for 10 s"* ]]
+}
+
 @test "check tells all errors at once, with their places" {
     cp "$GOLDEN/wrong.json" wrong.json
     run --separate-stderr "$FLEET" check -i wrong.json
