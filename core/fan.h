@@ -29,8 +29,8 @@ struct fan_options {
     size_t host_count;
     struct spec_set *specs;
     struct keyring *keyring;
-    uint32_t parallel;   /* 0: 64 */
-    bool shell;          /* open a root shell first */
+    uint32_t parallel; /* 0: 64 */
+    bool shell;        /* open a root shell first */
     /* What a person has to do meanwhile (struct conn_handlers' on_person), or NULL. */
     void (*person)(const struct inv_host *inv, const char *text);
     uint64_t timeout_ms; /* for each host's task, after connecting; 0: none of fan's own */
