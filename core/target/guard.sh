@@ -370,12 +370,51 @@ activate_old() {
         switch_to "$old" test "$activate_s"
         resolve /run/current-system
         case $rc:$target in
-        0:"$old" | 4:"$old") return ;;
+        0:"$old" | 4:"$old") break ;;
         11:*) ;;
         *) tries=$((tries + 1)) ;;
         esac
-        [ $tries -lt 3 ] && [ "$now_ms" -lt $until_ms ] || return
+        if [ $tries -ge 3 ] || [ "$now_ms" -ge $until_ms ]; then
+            break
+        fi
         sleep 1
+    done
+    if [ $tries -gt 0 ] && [ "$target" = "$old" ] && has_systemd; then
+        last_rc=$rc
+        if restart_changed; then
+            rc=$last_rc
+        else
+            rc=1
+        fi
+    fi
+}
+
+# A try that failed half-way (3: systemd refuses to reload while /run is full) may have started
+# services by the new system's unit files. Later tries don't see that: they compare files, which are
+# the old system's by then. So every service that differs is brought to its old form here.
+restart_changed() {
+    while ! ask_systemd daemon-reload; do
+        tick
+        if [ "$now_ms" -ge $until_ms ] || going_down; then
+            note "systemd does not reload, so services may still run as the new system has them"
+            return 1
+        fi
+        sleep 1
+    done
+    for there in "$new"/etc/systemd/system/*.service; do
+        unit=${there##*/}
+        is=$old/etc/systemd/system/$unit
+        if [ ! -e "$is" ]; then
+            verb=stop
+        elif cmp -s "$there" "$is" || grep -q '^X-RestartIfChanged=false' "$is"; then
+            continue
+        elif grep -q '^X-ReloadIfChanged=true' "$is"; then
+            verb=try-reload-or-restart
+        else
+            verb=try-restart
+        fi
+        run_logged "$activate_s" systemctl --no-pager "$verb" "$unit"
+        [ "$rc" -eq 0 ] || note "systemctl $verb $unit failed (exit status $rc)"
     done
 }
 
