@@ -79,16 +79,16 @@ teardown() { end_guard; }
 
 @test "the deadline passes when the operator is gone; a renewal moves it" {
     v1=$(send_system "$I" good v1)
-    guard_start "$I" "$v1" CONFIRM_MS=3000
+    guard_start "$I" "$v1" CONFIRM_MS=10000
     await_state "$I" 'active *' 30
     for _ in 1 2 3; do
-        sleep 1.5
+        sleep 4
         run guard_request "$I" renew
         [[ $output == *'request left'* ]]
-        [ "$(value deadline_ms <<<"$output")" -gt 2000 ]
+        [ "$(value deadline_ms <<<"$output")" -gt 6500 ]
     done
     [[ $(guard_poll "$I" | value state) == active* ]]
-    await_end "$I" 20
+    await_end "$I" 40
     assert_old "$I"
     [[ $(last_word "$I") == *' why=deadline '* ]]
 }
