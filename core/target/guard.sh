@@ -299,7 +299,7 @@ keep_commit() {
     [ "$action" = switch ] || return 0
     write_deployed
     rm -f "$ROOTS/before-$run"
-    mv -f "$ROOTS/guard-old" "$ROOTS/before-$run" 2>/dev/null
+    mv -fT "$ROOTS/guard-old" "$ROOTS/before-$run" 2>/dev/null
 }
 
 # Where no control group does it, the activation's session is ended here.
@@ -394,6 +394,10 @@ activate_old() {
 # the old system's by then. So every service that differs is brought to its old form here.
 restart_changed() {
     while ! ask_systemd daemon-reload; do
+        # As in the new system's activation: systemd has never read its unit files.
+        case $said in
+        "rc=3" | "rc=3 "*) return 0 ;;
+        esac
         tick
         if [ "$now_ms" -ge $until_ms ] || going_down; then
             note "systemd does not reload, so services may still run as the new system has them"

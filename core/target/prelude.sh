@@ -78,9 +78,10 @@ to_disk() { # files
     sync "$@" 2>/dev/null || sync
 }
 
-# Points a link at something in one step.
+# Points a link at something in one step. (-T: a link that is there leads to a folder, mostly in the
+# store, and is to be replaced, not moved into.)
 write_link() { # target, link
-    rm -f "$2.tmp" && ln -s "$1" "$2.tmp" && mv -f "$2.tmp" "$2"
+    rm -f "$2.tmp" && ln -s "$1" "$2.tmp" && mv -fT "$2.tmp" "$2"
 }
 
 has_systemd() {

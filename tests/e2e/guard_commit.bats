@@ -25,6 +25,21 @@ teardown() { end_guard; }
     guard_poll "$I" | grep 'log .*No space left'
 }
 
+@test "a commit is undone without nix-env, and links are replaced, never moved into the store" {
+    v1=$(send_system "$I" good v1)
+    on_host <<<"mkdir -p /nix/var/nix/gcroots/fleet; ln -s $v0 /nix/var/nix/gcroots/fleet/guard-new"
+    wrap_program nix-env 'case "$*" in *--switch-generation*) kill -KILL $$ ;; esac; exec true_one "$@"'
+    guard_start "$I" "$v1"
+    await_state "$I" 'active *' 30
+    "$testbed" fill "$I" boot
+    guard_request "$I" commit
+    await_end "$I" 60
+    assert_old "$I"
+    [[ $(last_word "$I") == "reverted "*'why=commit-failed'* ]]
+    run on_host <<<"ls $v0 $v1 | grep tmp; ls /nix/var/nix/profiles | grep -c system-"
+    [ "$output" = 1 ]
+}
+
 @test "a second start is refused while a guard lives" {
     v1=$(send_system "$I" good v1)
     guard_start "$I" "$v1"

@@ -24,8 +24,10 @@ RUN_S = 240
 ENDS = {  # what the program says: its letter in the table of faults, its exit code
     "healthy": ("N", {0}), "unchanged": ("N", {0}), "rolled_back": ("O", {3}), "failed": ("O", {3}),
     "unreachable": ("U", {5}), "skipped": ("S", {7, 5}), "unknown": ("Q", {4}),
+    "rollback_failed": ("R", {4}),
 }
-WORDS = {"N": "new", "O": "old", "B": "old, not built", "U": "old, unreachable", "S": "old, skipped"}
+WORDS = {"N": "new", "O": "old", "B": "old, not built", "U": "old, unreachable", "S": "old, skipped",
+         "R": "rollback failed"}
 
 
 class Cell:
@@ -182,7 +184,7 @@ class Cell:
         truth = self.host.settled(CONFIRM_S + 100)
         systems = {truth["current"], truth["profile"], truth["boot"]}
         named = {"N": {self.new}}.get(letter, {self.old})
-        if letter in "QX":
+        if letter in "QXR":
             if systems not in ({self.old}, {self.new}) and self.phase.kind != "commit":
                 raise Red(f"it is neither old nor new: {truth}")
             word += {frozenset({self.old}): ", is old", frozenset({self.new}): ", is new"}.get(

@@ -7,7 +7,7 @@ end in, by the phase or by its kind; a phase that neither names means nothing, f
   N  the new system, healthy, exit 0          O  the old one: rolled back or failed, exit 3
   U  the old one, never reached, exit 5       S  the old one, skipped (lock lost), exit 7
   Q  unknown, and said to be, exit 4          X  the program could not go on, exit 1
-  B  the old one, the build failed, exit 9
+  B  the old one, the build failed, exit 9   R  rolled back in doubt, and said to be, exit 4
   K  the operator died
 """
 
@@ -365,7 +365,8 @@ FAULTS = {
     ),
     "run-full": Fault(
         "/run full", put_full_run,
-        {"before": "O", "activating": "NO", "window": "N", "commit": "N", "after": "N", "back": "O"},
+        # systemd reloads no unit files then, so a service may still be the new system's.
+        {"before": "O", "activating": "NO", "window": "N", "commit": "N", "after": "N", "back": "OR"},
         lambda cell: cell.host.unfill("/run"),
     ),
     "disk-full": Fault(

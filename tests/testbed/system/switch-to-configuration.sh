@@ -162,12 +162,9 @@ if [ "$action" = dry-activate ]; then
 fi
 
 # The children get no lock descriptor: a daemon that they start would hold it for ever.
-# Without room for the lists NixOS's dies here, before it has stopped anything.
-{
-    echo $to_start | xargs -r -n1 >/run/nixos/start-list &&
-        echo $to_restart | xargs -r -n1 >/run/nixos/restart-list &&
-        echo $to_reload | xargs -r -n1 >/run/nixos/reload-list
-} || exit 1
+echo $to_start | xargs -r -n1 >/run/nixos/start-list
+echo $to_restart | xargs -r -n1 >/run/nixos/restart-list
+echo $to_reload | xargs -r -n1 >/run/nixos/reload-list
 status=0
 if [ -n "$to_stop" ]; then
     say "stopping the following units: $(commas $to_stop)"
