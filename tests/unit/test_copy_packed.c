@@ -127,8 +127,8 @@ Test(copy_files, goes_on_after_the_compressed_channel_was_killed) {
     start(0);
     await(0);
     expect_good(0);
+    /* On a busy machine all of it may have arrived before the kill. */
     cr_expect_lt(targets[0].last.paths_total, 602u, "it began anew");
-    cr_expect_gt(targets[0].last.paths_total, 0u);
 }
 
 Test(copy_files, one_slow_host_holds_up_nobody) {
