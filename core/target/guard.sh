@@ -408,11 +408,19 @@ restart_changed() {
     for there in "$new"/etc/systemd/system/*.service; do
         unit=${there##*/}
         is=$old/etc/systemd/system/$unit
+        case $unit in
+        # Templates are nothing that runs. Where nothing matched, the pattern itself is what systemctl
+        # would take for every service there is.
+        *@.service | *'*'*) continue ;;
+        esac
+        # NixOS puts its own words on packaged units into drop-ins.
         if [ ! -e "$is" ]; then
+            ! grep -qs '^X-StopOnRemoval=false' "$there" "$there.d"/*.conf || continue
             verb=stop
-        elif cmp -s "$there" "$is" || grep -q '^X-RestartIfChanged=false' "$is"; then
+        elif cmp -s "$there" "$is" ||
+            grep -qs '^X-RestartIfChanged=false' "$is" "$is.d"/*.conf; then
             continue
-        elif grep -q '^X-ReloadIfChanged=true' "$is"; then
+        elif grep -qs '^X-ReloadIfChanged=true' "$is" "$is.d"/*.conf; then
             verb=try-reload-or-restart
         else
             verb=try-restart
@@ -420,6 +428,7 @@ restart_changed() {
         run_logged "$activate_s" systemctl --no-pager "$verb" "$unit"
         [ "$rc" -eq 0 ] || note "systemctl $verb $unit failed (exit status $rc)"
     done
+    return 0
 }
 
 # Exit 2 and 3 of an old system that runs: its own script's fault, and no worse than before.
