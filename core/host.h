@@ -2,7 +2,7 @@
  *
  * It talks to the target through transport (real or fake), reports through struct host_sink, and
  * does nothing with an effect on the host before host_grant has said so. The state machine, its
- * diagram and its step table are in core/host.c.
+ * diagram and its step table are in core/host_steps.c.
  *
  * Loop thread only. All strings in the plan outlive the host.
  */

@@ -244,10 +244,25 @@ struct step_def {
     uint64_t next; /* bit mask of legal targets, on_fail included */
 };
 
+/* ---- host_steps.c ---- */
 extern const struct step_def host_steps[STEP_COUNT];
 
 /* ---- host.c ---- */
 void host_drive(struct host *host);
+/* Sleeps for `ms`, then drives. */
+void host_pause(struct host *host, uint64_t ms);
+/* Its connection is up, for the first time or again. */
+void host_on_link(struct host *host);
+/* Opens another root shell on the same connection; what the old one was asked is forgotten. */
+void host_reopen_shell(struct host *host);
+/* Now, without waiting for the answer: at each third of the lease, and over a new connection. */
+void host_renew_lock(struct host *host);
+
+/* ---- host_op.c ---- */
+uint64_t host_now(const struct host *host);
+void host_set_string(char **slot, const char *value);
+bool host_same(const char *a, const char *b);
+bool host_says(const struct target_reply *reply, const char *key, const char *value);
 /* Sets where to go when the step is DONE. */
 enum step_result host_go(struct host *host, enum step next);
 /* Records a failure from an operation's error or a text. */
@@ -256,6 +271,12 @@ enum step_result host_failf(struct host *host, enum fleet_err code, const char *
                             const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* After a script that failed, a few times: the step begins anew in a second. False: enough. */
 bool host_try_again(struct host *host);
+void host_set_end(struct host *host, enum host_state end, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* True at the first call in a step (or after a restart of it): begin the operation. */
+bool host_op_begin(struct host *host);
+/* The callback of every target_* operation. */
+void host_on_reply(int err, const struct target_reply *reply, const struct error *error, void *arg);
 /* A connection may die without a word, and is known to be dead only long after (keepalive, a
  * script's own deadline); while a guard waits there isn't so much time. host_await: the answer of
  * the operation that was just begun is due within `ms`. host_overdue: it hasn't come. */
@@ -263,41 +284,15 @@ void host_await(struct host *host, uint64_t ms);
 bool host_overdue(const struct host *host);
 /* How long a guard's answer is waited for: a third of the time that it gives. */
 uint64_t host_patience_ms(const struct host *host);
-/* Sleeps for `ms`, then drives. */
-void host_pause(struct host *host, uint64_t ms);
-/* True at the first call in a step (or after a restart of it): begin the operation. */
-bool host_op_begin(struct host *host);
-/* The callback of every target_* operation. */
-void host_on_reply(int err, const struct target_reply *reply, const struct error *error, void *arg);
-void host_set_string(char **slot, const char *value);
-void host_log(struct host *host, const char *stream, const char *line, size_t len);
+struct target_env host_target_env(const struct host *host);
+struct target_lock host_target_lock(const struct host *host);
 /* Asks for a grant, once a step. True when it has been granted. */
 bool host_granted(struct host *host, enum act act);
 /* The same for an act on another path than the desired system. */
 bool host_granted_path(struct host *host, enum act act, const char *path);
-bool host_same(const char *a, const char *b);
-bool host_says(const struct target_reply *reply, const char *key, const char *value);
-#define HOST_REPAIRS 3u /* of one record */
-enum step_result host_unfinished(struct host *host);
-/* Asks the host what it is, once its guard is gone; what a power cut has left half done is finished
- * first, under the lock. DONE: `reply` is target_inspect's, and no record is left. */
-enum step_result host_settled(struct host *host);
-/* Takes in an answer of guard_poll or guard_request: state, log lines, deadline. */
-void host_take_guard(struct host *host);
-uint64_t host_now(const struct host *host);
-struct target_env host_target_env(const struct host *host);
-/* Now, without waiting for the answer: at each third of the lease, and over a new connection. */
-void host_renew_lock(struct host *host);
-/* Its connection is up, for the first time or again. */
-void host_on_link(struct host *host);
-struct target_lock host_target_lock(const struct host *host);
-void host_set_end(struct host *host, enum host_state end, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+void host_log(struct host *host, const char *stream, const char *line, size_t len);
 /* Publishes the move to a public state, with reason and message from `error` (may be NULL). */
 void host_publish(struct host *host, enum host_state to, const char *reason, const char *message);
-
-/* Opens another root shell on the same connection; what the old one was asked is forgotten. */
-void host_reopen_shell(struct host *host);
 
 /* ---- host_link.c ---- */
 void link_init(struct link *link, struct host *host);
@@ -316,14 +311,17 @@ int link_ensure(struct host *host);
 bool link_shell_again(struct host *host);
 
 /* ---- steps, by file ---- */
-/* host_stage.c */
+/* host_inspect.c */
 enum step_result step_connect(struct host *host);
 enum step_result step_inspect(struct host *host);
 enum step_result step_repair(struct host *host);
 enum step_result step_choose(struct host *host);
-enum step_result host_lock_is_held(struct host *host);
 enum step_result step_await_build(struct host *host);
 enum step_result step_look(struct host *host);
+/* host_stage.c */
+/* `--lock-timeout`: true when the step asks again in a while, false when that time is over. */
+bool host_wait_for_run(struct host *host);
+enum step_result host_lock_is_held(struct host *host);
 enum step_result step_await_copy(struct host *host);
 enum step_result step_lock(struct host *host);
 enum step_result step_copy(struct host *host);
@@ -334,18 +332,40 @@ enum step_result step_await_activate(struct host *host);
 enum step_result step_commit_now(struct host *host);
 enum step_result step_guard_start(struct host *host);
 enum step_result step_activate(struct host *host);
+/* Nothing was activated and nothing needs undoing. */
+enum step_result host_activation_inert(struct host *host);
+/* host_guard.c */
+/* Takes in an answer of guard_poll or guard_request: state, log lines, deadline. */
+void host_take_guard(struct host *host);
+/* One long poll after the other until the state changes; true when an answer was taken in. */
+bool host_guard_poll(struct host *host, struct link *link);
+/* True when the guard has gone without a last word. Its state was read a moment before its unit
+ * was asked for, so only the second look in a row counts. */
+bool host_guard_is_gone(struct host *host);
+/* That as the step's failure. */
+enum step_result host_guard_has_gone(struct host *host);
+/* By its own word it goes back, or has gone back. */
+bool host_guard_gave_up(const struct host *host);
+/* The guard that a resumed run has found goes back, as nobody was there for most of its time: that
+ * judges nothing. What becomes of the host is looked at again. */
+bool host_guard_found_too_late(const struct host *host);
+/* What follows from its going back: a failure, or a new look. */
+enum step_result host_guard_goes_back(struct host *host);
+/* What a guard's state says went wrong; always FAILED. */
+enum step_result host_activation_failed(struct host *host);
+/* It has seen a renewal: when the next one is due. */
+void host_guard_renewed(struct host *host);
+/* Nothing is committed under somebody else's lock; an abort may always be sent. */
+enum step_result host_lock_was_lost(struct host *host);
+/* Renews the guard's deadline (and the lock) at a third of it. FAILED when the guard has gone back by
+ * itself; otherwise AGAIN. While op_started a renewal is under way, or something else is. */
+enum step_result host_renew_guard(struct host *host);
+/* host_confirm.c */
 enum step_result step_confirm(struct host *host);
 enum step_result step_probe(struct host *host);
 enum step_result step_await_commit(struct host *host);
 enum step_result step_commit(struct host *host);
 enum step_result step_verify(struct host *host);
-/* Renews the guard's deadline (and the lock) at a third of it. FAILED when the guard has gone back by
- * itself; otherwise AGAIN. While op_started a renewal is under way, or something else is. */
-enum step_result host_renew_guard(struct host *host);
-/* What a guard's state says went wrong; always FAILED. */
-enum step_result host_activation_failed(struct host *host);
-/* Nothing was activated and nothing needs undoing. */
-enum step_result host_activation_inert(struct host *host);
 /* host_secrets.c */
 /* The host has something to do in that phase of this run. */
 bool host_has_secrets(const struct host *host, enum secrets_phase phase);
@@ -382,6 +402,11 @@ enum step_result step_boot(struct host *host);
 enum step_result step_probe_boot(struct host *host);
 enum step_result step_verify_boot(struct host *host);
 /* host_back.c */
+#define HOST_REPAIRS 3u /* of one record */
+enum step_result host_unfinished(struct host *host);
+/* Asks the host what it is, once its guard is gone; what a power cut has left half done is finished
+ * first, under the lock. DONE: `reply` is target_inspect's, and no record is left. */
+enum step_result host_settled(struct host *host);
 enum step_result step_await_rollback(struct host *host);
 enum step_result step_abort(struct host *host);
 enum step_result step_revert(struct host *host);
@@ -398,7 +423,7 @@ enum step_result step_unlock(struct host *host);
 enum step_result step_close(struct host *host);
 enum step_result step_closed(struct host *host);
 
-/* host_health.c */
+/* ---- host_health.c ---- */
 /* A probe that failed before the change: it is reported later on, not counted. */
 void host_failed_before(struct host *host, const char *name);
 enum host_look {

@@ -1,4 +1,4 @@
-/* Every step of the table under every fault: a walk over core/host.c's own table.
+/* Every step of the table under every fault: a walk over core/host_steps.c's own table.
  *
  * Each case takes a route on which the host comes by the step, lets one blow fall there, and runs
  * on to the end. world_run then checks what must hold whatever happened (tests/pipeline/world.h),

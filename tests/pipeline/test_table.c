@@ -1,4 +1,4 @@
-/* The table of steps by itself, and against the diagram at the head of core/host.c. Run from the
+/* The table of steps by itself, and against the diagram at the head of core/host_steps.c. Run from the
  * repository's folder. */
 #include <criterion/criterion.h>
 #include <ctype.h>
@@ -14,7 +14,7 @@
 /* The diagram: the head comment up to its first paragraph of prose, words in brackets blanked. */
 static char *read_diagram(void) {
     static char text[8192];
-    FILE *file = fopen("core/host.c", "re");
+    FILE *file = fopen("core/host_steps.c", "re");
     cr_assert_not_null(file);
     size_t len = fread(text, 1, sizeof(text) - 1, file);
     fclose(file);
