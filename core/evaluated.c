@@ -31,19 +31,7 @@ struct evaluated {
 
 /* ---- the tree ---- */
 
-static void add_contents(EVP_MD_CTX *hash, const char *path) {
-    char chunk[8192];
-    FILE *file = fopen(path, "re");
-    size_t got;
-    while (file != NULL && (got = fread(chunk, 1, sizeof(chunk), file)) > 0) {
-        EVP_DigestUpdate(hash, chunk, got);
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-}
-
-/* The inventory is read by itself, too: it may be one that Git ignores. */
+/* The inventory counts by itself, too: it may be one that Git ignores. */
 static bool find_id(const struct inventory *inventory, char ret_id[ID_SIZE], char **ret_root) {
     char tree[41];
     if (!git_tree_identity(inventory->dir, tree, ret_root)) {
@@ -54,7 +42,7 @@ static bool find_id(const struct inventory *inventory, char ret_id[ID_SIZE], cha
     EVP_DigestInit_ex(hash, EVP_sha256(), NULL);
     EVP_DigestUpdate(hash, tree, strlen(tree) + 1);
     EVP_DigestUpdate(hash, inventory->path, strlen(inventory->path) + 1);
-    add_contents(hash, inventory->path);
+    EVP_DigestUpdate(hash, inventory->text, inventory->text_len);
     EVP_DigestFinal_ex(hash, digest, NULL);
     EVP_MD_CTX_free(hash);
     for (size_t i = 0; i < ID_BYTES; i++) {

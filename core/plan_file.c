@@ -198,15 +198,10 @@ static char *read_whole(const char *path, size_t *ret_len, struct error *error) 
     return buf_take(&text);
 }
 
-static char *inventory_hash(const struct inventory *inventory, struct error *error) {
-    size_t len = 0;
-    AUTO_FREE char *text = read_whole(inventory->path, &len, error);
-    if (text == NULL) {
-        return NULL;
-    }
+static char *inventory_hash(const struct inventory *inventory) {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned int size = 0;
-    EVP_Digest(text, len, digest, &size, EVP_sha256(), NULL);
+    EVP_Digest(inventory->text, inventory->text_len, digest, &size, EVP_sha256(), NULL);
     struct buf hex = BUF_INIT;
     for (unsigned int i = 0; i < size; i++) {
         buf_printf(&hex, "%02x", digest[i]);
@@ -258,10 +253,7 @@ int plan_save(const char *file, const struct plan_about *about, const struct pla
                              hosts[i].inv->name);
         }
     }
-    AUTO_FREE char *hash = inventory_hash(about->inventory, error);
-    if (hash == NULL) {
-        return error->code;
-    }
+    AUTO_FREE char *hash = inventory_hash(about->inventory);
     char now[CLOCK_RFC3339_SIZE];
     clock_rfc3339(clock_wall_ms(&clock_system), now);
     cJSON *plan = cJSON_CreateObject();
@@ -338,8 +330,8 @@ int plan_load(const char *file, struct plan_saved *ret, struct error *error) {
     size_t len = 0;
     AUTO_FREE char *text = read_whole(file, &len, error);
     if (text == NULL) {
-        return error_set(error, FLEET_ERR_USAGE, "usage", "%s",
-                         error != NULL ? error->message : "");
+        error->code = FLEET_ERR_USAGE; /* the caller named the file: exit code 2, not 1 */
+        return FLEET_ERR_USAGE;
     }
     cJSON *plan = cJSON_ParseWithLength(text, len);
     bool good = plan != NULL && read_plan(plan, ret);
@@ -372,10 +364,7 @@ void plan_saved_free(struct plan_saved *saved) {
 
 int plan_check_inventory(const struct plan_saved *saved, const struct inventory *inventory,
                          struct error *error) {
-    AUTO_FREE char *hash = inventory_hash(inventory, error);
-    if (hash == NULL) {
-        return error->code;
-    }
+    AUTO_FREE char *hash = inventory_hash(inventory);
     if (strcmp(hash, saved->inventory_hash) == 0) {
         return 0;
     }

@@ -252,6 +252,8 @@ int inventory_load(const char *path, const struct inv_override *overrides, size_
         code = locate(path, inventory, error);
     }
     if (code == 0) {
+        inventory->text = arena_text(inventory->arena, buf_text(&text), text.len);
+        inventory->text_len = text.len;
         parse(inventory, &text, overrides, override_count, report);
         if (!report_is_empty(report)) {
             report_finish(report, buf_text(&text), text.len, errors);

@@ -296,9 +296,11 @@ static void finish_cache(struct merger *merger, const struct json_node *node,
 static void merge_host(struct merger *merger, const struct json_node *node, struct draft *draft) {
     struct reader *reader = merger->reader;
     const char *name = arena_text(reader->arena, node->key, strlen(node->key));
-    bool named = format_name.check(name);
+    /* Files are named after hosts: these two would be folders. */
+    bool named = format_name.check(name) && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
     if (!named) {
-        report_key(reader->report, node, "not a host name; allowed: %s", format_name.allowed);
+        report_key(reader->report, node, "not a host name; allowed: %s, and not . or ..",
+                   format_name.allowed);
         /* What is expanded from it would be refused in many places. */
         name = "name";
     }

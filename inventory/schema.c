@@ -255,9 +255,10 @@ static cJSON *wave_schema(void) {
 }
 
 /* A key is written as it is: there is no host yet whose name could stand in it. */
-static cJSON *plain_schema(void) {
+static cJSON *plain_schema(const char *refused) {
     cJSON *schema = type_schema("string");
-    cJSON_AddStringToObject(schema, "pattern", "^(?!-)[A-Za-z0-9._:@%\\[\\]-]+$");
+    AUTO_FREE char *pattern = xasprintf("^%s[A-Za-z0-9._:@%%\\[\\]-]+$", refused);
+    cJSON_AddStringToObject(schema, "pattern", pattern);
     return schema;
 }
 
@@ -272,8 +273,8 @@ static void add_definitions(cJSON *definitions) {
     for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
         cJSON_AddItemToObject(definitions, formats[i].name, text_schema(formats[i].format));
     }
-    cJSON_AddItemToObject(definitions, "host_name", plain_schema());
-    cJSON_AddItemToObject(definitions, "key", plain_schema());
+    cJSON_AddItemToObject(definitions, "host_name", plain_schema("(?!-)(?!\\.{1,2}$)"));
+    cJSON_AddItemToObject(definitions, "key", plain_schema("(?!-)"));
     cJSON_AddItemToObject(definitions, "option", option_schema());
     cJSON_AddItemToObject(definitions, "wave", wave_schema());
     cJSON_AddItemToObject(definitions, "builder", builder_schema());

@@ -10,7 +10,10 @@ lock_enter() {
     mkdir -p "$RUN" || fail "$RUN can't be made: is /run full or read-only?"
     command -v flock >/dev/null ||
         fail "flock (util-linux) was not found on this host, in $PATH: fleet needs it"
+    # For its owner alone: whoever may read a file may hold its flock, and keep us away with it.
+    umask 077
     exec 9>>"$RUN/lock.flock"
+    umask 022
     flock -w 20 9 || fail "$RUN/lock.flock was held for 20 s by another process" 75
 }
 

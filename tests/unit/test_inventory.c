@@ -402,6 +402,10 @@ Test(inventory, refuses_names_that_a_program_could_misread) {
     expect_refused("{\"hosts\": {\"-a\": {" SYSTEM "}}}", "f:1:12: hosts.-a: ", "not a host name");
     expect_refused("{\"hosts\": {\"a b\": {" SYSTEM "}}}",
                    "f:1:12: hosts.\"a b\": ", "not a host name");
+    expect_refused("{\"hosts\": {\".\": {" SYSTEM "}}}",
+                   "f:1:12: hosts.\".\": ", "not a host name");
+    expect_refused("{\"hosts\": {\"..\": {" SYSTEM "}}}",
+                   "f:1:12: hosts.\"..\": ", "not a host name");
     expect_host_refused("\"user\": \"-oProxyCommand=x\"", "hosts.a.user");
     expect_host_refused("\"user\": \"a$(x)\"", "hosts.a.user");
     expect_host_refused("\"jump\": \"-J\"", "hosts.a.jump");

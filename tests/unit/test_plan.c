@@ -289,10 +289,10 @@ Test(plan, judges_change_reboot_and_boot) {
 Test(plan, a_saved_plan_comes_back_and_knows_when_it_is_stale) {
     char folder[] = "/tmp/fleet-plan-XXXXXX";
     cr_assert_not_null(mkdtemp(folder));
-    write_text(folder, "fleet.json", "{}");
     AUTO_FREE char *inventory_path = xasprintf("%s/fleet.json", folder);
     AUTO_FREE char *file = xasprintf("%s/plan.json", folder);
-    const struct inventory inventory = {.path = inventory_path, .name = "demo"};
+    const struct inventory inventory = {
+        .path = inventory_path, .name = "demo", .text = "{}", .text_len = 2};
     const struct inv_host invs[] = {{.name = "h1"}, {.name = "h2"}};
     struct plan_host hosts[] = {host_of(&invs[0], A "system-1", B "system-2"),
                                 {.inv = &invs[1], .free_boot = -1}};
@@ -319,8 +319,9 @@ Test(plan, a_saved_plan_comes_back_and_knows_when_it_is_stale) {
     now.current = A "system-1";
     now.profile = B "system-2";
     cr_assert_eq(plan_check_host(&saved.hosts[0], &now, &error), FLEET_ERR_STALE);
-    write_text(folder, "fleet.json", "{ }");
-    cr_assert_eq(plan_check_inventory(&saved, &inventory, &error), FLEET_ERR_STALE);
+    const struct inventory edited = {
+        .path = inventory_path, .name = "demo", .text = "{ }", .text_len = 3};
+    cr_assert_eq(plan_check_inventory(&saved, &edited, &error), FLEET_ERR_STALE);
     plan_saved_free(&saved);
     hosts[0].source = BUILD_SOURCE_REMOTE;
     cr_assert_eq(plan_save(file, &about, hosts, 2, &error), FLEET_ERR_USAGE);
@@ -333,6 +334,7 @@ Test(plan, a_saved_plan_comes_back_and_knows_when_it_is_stale) {
     plan_host_free(&hosts[0]);
     plan_host_free(&hosts[1]);
     unlink(file);
-    unlink(inventory_path);
+    cr_assert_eq(plan_load(file, &saved, &error), FLEET_ERR_USAGE);
+    cr_assert_not_null(strstr(error.message, "plan.json can't be opened"), "%s", error.message);
     rmdir(folder);
 }
