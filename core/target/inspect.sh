@@ -102,7 +102,8 @@ inspect_fleet() {
     if guard_alive; then say guard_alive yes; else say guard_alive no; fi
     if switch_is_busy; then say switch_lock yes; else say switch_lock no; fi
     if [ -e "$RUN/lock" ]; then
-        lock_enter
+        # An ordinary account can only look; what it reads may then be a moment old.
+        [ ! -w "$RUN/lock" ] || lock_enter
         lock_load
         lock_leave
         [ -z "$lock_id" ] || lock_say

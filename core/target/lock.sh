@@ -7,6 +7,8 @@
 # (read, remove, mkdir let two operators hold). The file is made with room, as /run may fill up.
 
 lock_enter() {
+    [ "$(id -u)" = 0 ] ||
+        fail "the account is not root there: set \`sudo: true\` for the host, or \`user\` to one that may"
     mkdir -p "$RUN" || fail "$RUN can't be made: is /run full or read-only?"
     command -v flock >/dev/null ||
         fail "flock (util-linux) was not found on this host, in $PATH: fleet needs it"
