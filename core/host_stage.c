@@ -111,8 +111,9 @@ static void on_copy_progress(const struct copy_progress *progress, void *arg) {
     event->paths_done = progress->paths_done;
     event->paths_total = progress->paths_total;
     if (progress->paths_done > 0) {
-        host->restarts =
-            0; /* it gets on: a line that breaks now and then is no reason to give up */
+        /* It gets on: a line that breaks now and then is no reason to give up. */
+        host->restarts = 0;
+        host->retries = 0;
     }
     host->sink.event(event, host->sink.arg);
 }
@@ -203,6 +204,9 @@ enum step_result step_copy(struct host *host) {
     if (nothing_to_copy(host)) {
         return host_go(host, STEP_ROOT);
     }
+    if (host->pausing && !host->op_started) {
+        return STEP_AGAIN;
+    }
     if (!host->op_started) {
         struct error error = ERROR_INIT;
         struct copier *copier = host->env.copier(&host->source, &error, host->env.arg);
@@ -217,6 +221,10 @@ enum step_result step_copy(struct host *host) {
     if (host->op_err == 0) {
         host->copied = true;
         return host_go(host, STEP_ROOT);
+    }
+    /* Whose store it is is connected to again (core/lane.c), and what has arrived is here. */
+    if (host_same(host->op_error.reason, "source-lost") && host_try_again(host)) {
+        return STEP_AGAIN;
     }
     return host_fail(host, &host->op_error);
 }

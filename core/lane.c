@@ -11,6 +11,12 @@
 
 #define CONNECTS_MAX 32 /* handshakes at once in a lane, so that none starves into its time-out */
 
+/* A source that is lost is connected to again: how often, for how long, and how long after that
+ * whoever asks is told that it is gone; later on it is tried anew. */
+#define SOURCE_AGAIN_MS    1000u
+#define SOURCE_PATIENCE_MS (60u * 1000u)
+#define SOURCE_GONE_MS     (10u * 1000u)
+
 enum order_kind {
     ORDER_ADD,
     ORDER_DESIRED,
@@ -39,10 +45,11 @@ struct order {
 enum source_state {
     SOURCE_OPENING,
     SOURCE_READY,
-    SOURCE_FAILED
+    SOURCE_LOST,
+    SOURCE_REPLACED /* lost; copies may hang on it still, so it stays to the end */
 };
 
-/* A store that hosts of this lane copy from. */
+/* A connection to a store that hosts of this lane copy from. */
 struct lane_source {
     struct lane_source *next;
     struct lane *lane;
@@ -51,7 +58,9 @@ struct lane_source {
     enum source_state state;
     struct conn *conn;
     struct copier *copier;
-    struct error error;
+    struct error error; /* LOST: why */
+    uint64_t again_ms;  /* LOST: not before (uv_now) */
+    uint64_t until_ms;  /* LOST: when whoever asks is told; 0: nobody has asked yet */
 };
 
 struct lane_host {
@@ -75,6 +84,7 @@ struct lane {
     struct loop_watch watch;
     uv_timer_t wake; /* pokes, off everybody's call stack */
     bool poke_all;
+    uv_timer_t again; /* for those who wait for a lost source */
     struct lane_source *sources;
     int source_conns;
     bool stopping;
@@ -176,6 +186,15 @@ static void wake(struct lane *lane) {
     uv_timer_start(&lane->wake, on_wake, 0, 0);
 }
 
+static void poke_all(struct lane *lane) {
+    lane->poke_all = true;
+    wake(lane);
+}
+
+static void on_again(uv_timer_t *timer) {
+    poke_all(timer->data);
+}
+
 /* ---- the hosts' environment ---- */
 
 static bool connect_begin(struct host *host, void *arg) {
@@ -221,17 +240,17 @@ static void on_source_ready(const char *address, void *arg) {
         copier_read_files(source->copier, "");
     }
     source->state = SOURCE_READY;
-    source->lane->poke_all = true;
-    wake(source->lane);
+    source->until_ms = 0;
+    poke_all(source->lane);
 }
 
 static void on_source_lost(const struct error *error, void *arg) {
     struct lane_source *source = arg;
-    source->state = SOURCE_FAILED;
+    source->state = SOURCE_LOST;
+    source->again_ms = uv_now(&source->lane->loop) + SOURCE_AGAIN_MS;
     source->error = *error;
     error_wrap(&source->error, "the store to copy from");
-    source->lane->poke_all = true;
-    wake(source->lane);
+    poke_all(source->lane);
 }
 
 static void on_source_closed(void *arg) {
@@ -255,18 +274,34 @@ static struct lane_source *source_open(struct lane *lane, const struct host_sour
     return source;
 }
 
+/* Connects anew once it is time to. A build host may be a target, too, that was just rebooted. */
+static void open_again(struct lane *lane, struct lane_source *source, struct error *error) {
+    uint64_t now = uv_now(&lane->loop);
+    if (source->until_ms == 0 || now >= source->until_ms + SOURCE_GONE_MS) {
+        source->until_ms = now + SOURCE_PATIENCE_MS;
+    }
+    if (now >= source->until_ms) {
+        *error = source->error;
+    } else if (now < source->again_ms) {
+        uv_timer_start(&lane->again, on_again, source->again_ms - now, 0);
+    } else {
+        source->state = SOURCE_REPLACED;
+        source_open(lane, &source->what)->until_ms = source->until_ms;
+    }
+}
+
 static struct copier *get_copier(const struct host_source *what, struct error *error, void *arg) {
     struct sink_arg *sink = arg;
     struct lane_source *source = sink->lane->sources;
     while (source != NULL &&
-           !(source->what.kind == what->kind && source->what.remote == what->remote)) {
+           (source->state == SOURCE_REPLACED || source->what.kind != what->kind ||
+            source->what.remote != what->remote)) {
         source = source->next;
     }
     if (source == NULL) {
         source = source_open(sink->lane, what);
-    }
-    if (source->state == SOURCE_FAILED) {
-        *error = source->error;
+    } else if (source->state == SOURCE_LOST) {
+        open_again(sink->lane, source, error);
     }
     return source->state == SOURCE_READY ? source->copier : NULL;
 }
@@ -337,6 +372,7 @@ static void stop(struct lane *lane) {
         source = source->next;
     }
     uv_close((uv_handle_t *)&lane->wake, NULL);
+    uv_close((uv_handle_t *)&lane->again, NULL);
     loop_watch_stop(&lane->watch);
     mailbox_close(&lane->orders);
 }
@@ -449,7 +485,9 @@ struct lane *lane_new(const struct lane_options *options) {
     loop_watch_start(&lane->watch, &lane->loop);
     uv_sem_init(&lane->ready, 0);
     uv_timer_init(&lane->loop, &lane->wake);
+    uv_timer_init(&lane->loop, &lane->again);
     lane->wake.data = lane;
+    lane->again.data = lane;
     mailbox_init(&lane->orders, &lane->loop, receive, lane);
     lane->transport = options->transport(&lane->loop, options->keyring);
     uv_thread_create(&lane->thread, lane_main, lane);

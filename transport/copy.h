@@ -70,8 +70,8 @@ struct copy_handlers {
     void (*on_done)(const struct copy_progress *progress, void *arg);
     /* The channel is closed. FLEET_ERR_LOST: connect again and copy_start again, it goes on where the last ack was.
      * FLEET_ERR_SPACE, _REMOTE (Nix's own words), _PROTOCOL, _TIMEOUT; reasons "disk-full",
-     * "untrusted-user" (both remedies named), "source-corrupt", "no-nix", "nix-too-old",
-     * "copy-failed". */
+     * "untrusted-user" (both remedies named), "source-corrupt", "source-lost" (the source's
+     * connection: start again with a copier of a new one), "no-nix", "nix-too-old", "copy-failed". */
     void (*on_failed)(const struct error *error, void *arg);
     /* A line of the target's stderr worth showing, uncleaned. May be NULL. */
     void (*on_log)(const char *line, size_t len, void *arg);

@@ -415,9 +415,12 @@ static void on_end(const struct stream_end *end, void *arg) {
     source->stream = NULL;
     struct error error = end->error;
     AUTO_FREE char *words = last_words(source);
-    if (error.code != FLEET_OK) {
-        /* The carrier's or the elevation's own words. The target is not to blame, so this is
-         * never the FLEET_ERR_LOST that asks to connect again. */
+    if (end->lost && (error.code == FLEET_OK || error.code == FLEET_ERR_LOST)) {
+        error_set(&error, FLEET_ERR_REMOTE, "source-lost", "%s",
+                  end->error.code != FLEET_OK ? end->error.message : "the connection broke");
+    } else if (error.code != FLEET_OK) {
+        /* The elevation's own words. As above never the FLEET_ERR_LOST that asks to connect to the
+         * target again, which is not to blame. */
         error.code = FLEET_ERR_REMOTE;
     } else if (end->status == 127) {
         error_set(&error, FLEET_ERR_REMOTE, "no-nix",

@@ -274,6 +274,25 @@ NIX
     grep -q '"host":"h1".*it begins on '"$(cat /proc/sys/kernel/hostname)" "$events"
 }
 
+@test "a build host whose connection breaks, and that is rebooted by the run: hosts copy from it all the same" {
+    local version=v$((400000 + BASHPID))
+    inventory h1 h2 h3 "hosts.*.system.args.version=\"$version\"" 'hosts.*.build={"on": "h2"}' \
+        'hosts.h1.system.args.paths="8"' 'hosts.h1.system.args.bytes="24000000"' \
+        'hosts.h1.copy={"max_rate": "4MB", "compress": "none"}' \
+        'hosts.h2.build={"on": "target"}' 'hosts.h2.policy.reboot="always"' \
+        'defaults.policy.waves=[1, 2, 3]' 'defaults.policy.order="inventory"' \
+        'defaults.policy.prestage="none"'
+    start_update
+    await_event 60 '"host":"h1".*"paths_done":[1-9]'
+    on h2 "pkill -f 'sshd: root'" || true
+    end_update
+    assert_exit 0
+    for host in h1 h2 h3; do
+        assert_state "$host" healthy
+        assert_serves "$host" "$version"
+    done
+}
+
 @test "an evaluation without end holds nobody else up, is said, and ends with Ctrl-C" {
     local mark=endless-$BASHPID
     inventory h1 h2 h3="$(system good v8)" \
