@@ -171,7 +171,12 @@ void copy_job_set_state(struct copy_job *job, enum copy_state state);
 void copy_job_verify(struct copy_job *job);
 /* Takes acknowledgements of pushed paths from `reader`: 1 when it may have more, as serve_take_*. */
 int copy_job_take_ack(struct copy_job *job, struct serve_reader *reader, struct error *error);
-void copy_job_on_line(const char *line, size_t len, void *arg);
+/* Bytes of either channel: its stderr is noted, and `take` takes answers out of `reader` as long as
+ * it returns 1; a negative answer fails the job. */
+typedef int (*copy_job_taker)(struct copy_job *job, struct error *error);
+void copy_job_take(struct copy_job *job, struct serve_reader *reader, copy_job_taker take, int fd,
+                   const char *data, size_t len);
+void copy_job_on_drain(void *arg);
 /* The channel ended by itself: the job fails, with the words of the far side. */
 void copy_job_ended(struct copy_job *job, const struct stream_end *end);
 bool copy_job_lacks(const struct copy_job *job, uint32_t index);
@@ -187,6 +192,8 @@ void copy_job_pass_over(struct copy_job *job);
 void copy_job_fall_behind(struct copy_job *job);
 /* Bytes that are on their way to the target and not yet with the carrier's far side. */
 size_t copy_job_backlog(const struct copy_job *job);
+/* So long may it wait for a byte or an answer. */
+uint64_t copy_job_stall_ms(const struct copy_job *job);
 void copy_job_tick(struct copy_job *job, uint64_t now_ms, uint64_t elapsed_ms);
 void copy_job_update_progress(struct copy_job *job);
 void copy_job_free(struct copy_job *job);

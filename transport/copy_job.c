@@ -179,7 +179,7 @@ static void job_write(struct copy_job *job, const struct buf *out) {
 static void on_data(int fd, const char *data, size_t len, void *arg);
 static void on_end(const struct stream_end *end, void *arg);
 
-static void on_drain(void *arg) {
+void copy_job_on_drain(void *arg) {
     struct copy_job *job = arg;
     if (job->state == COPY_SENDING) {
         copy_pass_drained(&job->copier->passes[job->lane]);
@@ -187,7 +187,7 @@ static void on_drain(void *arg) {
 }
 
 static const struct stream_handlers job_handlers = {
-    .on_data = on_data, .on_drain = on_drain, .on_end = on_end};
+    .on_data = on_data, .on_drain = copy_job_on_drain, .on_end = on_end};
 
 /* Opens the channel; the handshake and the first query go out in one write. */
 static void ask(struct copy_job *job) {
@@ -357,31 +357,35 @@ static int take_answer(struct copy_job *job, struct error *error) {
     return refuse_rest(job, error);
 }
 
-void copy_job_on_line(const char *line, size_t len, void *arg) {
+static void on_line(const char *line, size_t len, void *arg) {
     struct copy_job *job = arg;
     if (!job->closed && job->handlers.on_log != NULL) {
         job->handlers.on_log(line, len, job->arg);
     }
 }
 
-static void on_data(int fd, const char *data, size_t len, void *arg) {
-    struct copy_job *job = arg;
+void copy_job_take(struct copy_job *job, struct serve_reader *reader, copy_job_taker take, int fd,
+                   const char *data, size_t len) {
     job->active_ms = uv_now(job->copier->loop);
     if (fd == 2) {
-        copy_words_feed(&job->words, data, len, copy_job_on_line, job);
+        copy_words_feed(&job->words, data, len, on_line, job);
         return;
     }
     struct error error = ERROR_INIT;
     job->words.waits_for_gc = false;
-    serve_reader_feed(&job->reader, data, len);
+    serve_reader_feed(reader, data, len);
     int got;
     do {
-        got = take_answer(job, &error);
+        got = take(job, &error);
     } while (got == 1);
     if (got < 0) {
         copy_job_fail(job, &error);
-        return;
     }
+}
+
+static void on_data(int fd, const char *data, size_t len, void *arg) {
+    struct copy_job *job = arg;
+    copy_job_take(job, &job->reader, take_answer, fd, data, len);
     size_t rest;
     serve_reader_rest(&job->reader, &rest);
     if (rest == 0) {
@@ -501,6 +505,10 @@ static bool owes_answer(const struct copy_job *job) {
     return false;
 }
 
+uint64_t copy_job_stall_ms(const struct copy_job *job) {
+    return job->options.stall_timeout_ms > 0 ? job->options.stall_timeout_ms : STALL_DEFAULT_MS;
+}
+
 static void check_stall(struct copy_job *job, uint64_t now_ms) {
     size_t backlog = copy_job_backlog(job);
     if (!owes_answer(job) || backlog != job->last_backlog || job->words.waits_for_gc) {
@@ -508,8 +516,7 @@ static void check_stall(struct copy_job *job, uint64_t now_ms) {
         job->active_ms = now_ms;
         return;
     }
-    uint64_t limit =
-        job->options.stall_timeout_ms > 0 ? job->options.stall_timeout_ms : STALL_DEFAULT_MS;
+    uint64_t limit = copy_job_stall_ms(job);
     if (job->state == COPY_SUBSTITUTING) {
         limit *= SUBSTITUTE_PATIENCE;
     }

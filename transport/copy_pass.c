@@ -428,6 +428,19 @@ static void watch_slow(struct copy_pass *pass, uint64_t elapsed_ms) {
     }
 }
 
+/* This machine's own disk hangs: who has waited for long enough fails. */
+static void watch_port(struct copy_pass *pass) {
+    if (!pass->direct || pass->paused || pass->in_flight == 0) {
+        return;
+    }
+    for (size_t i = pass->member_count; i-- > 0;) {
+        struct error error = ERROR_INIT;
+        if (nar_port_hangs(pass->port, copy_job_stall_ms(pass->members[i]), &error)) {
+            copy_job_fail(pass->members[i], &error);
+        }
+    }
+}
+
 void copy_pass_tick(struct copy_pass *pass, uint64_t now_ms, uint64_t elapsed_ms) {
     if (copy_source_is_waiting(pass->source) &&
         now_ms - copy_source_active_ms(pass->source) > SOURCE_STALL_MS) {
@@ -443,6 +456,7 @@ void copy_pass_tick(struct copy_pass *pass, uint64_t now_ms, uint64_t elapsed_ms
         pass_end(pass);
     } else if (pass->active) {
         watch_slow(pass, elapsed_ms);
+        watch_port(pass);
         check_queues(pass);
     }
     if (!pass->active && now_ms - copy_source_active_ms(pass->source) > SOURCE_IDLE_MS) {

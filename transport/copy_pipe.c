@@ -61,28 +61,7 @@ static int take_answer(struct copy_job *job, struct error *error) {
 
 static void on_data(int fd, const char *data, size_t len, void *arg) {
     struct copy_job *job = arg;
-    struct error error = ERROR_INIT;
-    job->active_ms = uv_now(job->copier->loop);
-    if (fd == 2) {
-        copy_words_feed(&job->words, data, len, copy_job_on_line, job);
-        return;
-    }
-    job->words.waits_for_gc = false;
-    serve_reader_feed(&job->pipe_reader, data, len);
-    int got;
-    do {
-        got = take_answer(job, &error);
-    } while (got == 1);
-    if (got < 0) {
-        copy_job_fail(job, &error);
-    }
-}
-
-static void on_drain(void *arg) {
-    struct copy_job *job = arg;
-    if (job->state == COPY_SENDING) {
-        copy_pass_drained(&job->copier->passes[job->lane]);
-    }
+    copy_job_take(job, &job->pipe_reader, take_answer, fd, data, len);
 }
 
 static void no_zstd(struct copy_job *job) {
@@ -113,7 +92,7 @@ static void on_end(const struct stream_end *end, void *arg) {
 }
 
 static const struct stream_handlers pipe_handlers = {
-    .on_data = on_data, .on_drain = on_drain, .on_end = on_end};
+    .on_data = on_data, .on_drain = copy_job_on_drain, .on_end = on_end};
 
 bool copy_pipe_begin(struct copy_job *job) {
     enum copy_compress how = job->options.compress;

@@ -11,10 +11,12 @@
 #include "transport/nar_feed.h"
 
 #include <openssl/evp.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/text.h"
 #include "core/base/xalloc.h"
 #include "transport/nar_dump.h"
 #include "transport/serve.h"
@@ -23,7 +25,8 @@
 #define BLOCK_BYTES  (512u * 1024u)
 #define AHEAD_BYTES  (4u * 1024u * 1024u)
 #define WINDOW_BYTES (96u * 1024u * 1024u)
-#define REMEMBERED   1024u /* readings, since looking for one is a walk */
+#define REMEMBERED   1024u                /* readings, since looking for one is a walk */
+#define END_NS       UINT64_C(2000000000) /* the thread may finish its block */
 
 struct kept {
     struct chunk *raw, *packed; /* both NULL once dropped */
@@ -81,8 +84,13 @@ struct nar_port {
 struct feed {
     uv_mutex_t mutex;
     uv_cond_t work;
+    uv_cond_t end; /* `ended` */
     uv_thread_t thread;
     bool stopping;
+    bool ended;     /* the thread touches nothing any more */
+    bool abandoned; /* it hung when it should have ended: it frees the feed, if it ever goes on */
+    const struct reading *busy; /* of the block that the thread is making, or NULL */
+    uint64_t busy_since;        /* by uv_hrtime */
     struct nar_port *ports;
     struct nar_port *turn; /* served last */
     struct reading *readings, *youngest;
@@ -335,9 +343,12 @@ static void work_on(struct feed *feed, struct reading *reading) {
     bool skip =
         reading->alone && reading->followers != NULL && reading->followers->cursor > reading->count;
     reading->busy = true;
+    feed->busy = reading;
+    feed->busy_since = uv_hrtime();
     uv_mutex_unlock(&feed->mutex);
     int err = make_block(feed, reading, skip, &block, &error);
     uv_mutex_lock(&feed->mutex);
+    feed->busy = NULL;
     reading->busy = false;
     if (err != 0) {
         reading->error = error;
@@ -391,6 +402,17 @@ static struct reading *pick(struct feed *feed) {
     return NULL;
 }
 
+static void feed_free(struct feed *feed) {
+    while (feed->readings != NULL) {
+        reading_free(feed, feed->readings);
+    }
+    uv_cond_destroy(&feed->work);
+    uv_cond_destroy(&feed->end);
+    uv_mutex_destroy(&feed->mutex);
+    zstd_packer_free(feed->packer);
+    free(feed);
+}
+
 static void feed_main(void *arg) {
     struct feed *feed = arg;
     uv_mutex_lock(&feed->mutex);
@@ -402,7 +424,13 @@ static void feed_main(void *arg) {
             uv_cond_wait(&feed->work, &feed->mutex);
         }
     }
+    feed->ended = true;
+    bool abandoned = feed->abandoned;
+    uv_cond_signal(&feed->end);
     uv_mutex_unlock(&feed->mutex);
+    if (abandoned) {
+        feed_free(feed);
+    }
 }
 
 /* ---- the feed's life ---- */
@@ -415,6 +443,7 @@ static struct feed *feed_acquire(void) {
         feed->packer = zstd_packer_new();
         uv_mutex_init(&feed->mutex);
         uv_cond_init(&feed->work);
+        uv_cond_init(&feed->end);
         if (uv_thread_create(&feed->thread, feed_main, feed) != 0) {
             abort(); /* no thread, no copy: as out of memory */
         }
@@ -423,6 +452,22 @@ static struct feed *feed_acquire(void) {
     struct feed *feed = the_feed;
     uv_mutex_unlock(&feed_mutex);
     return feed;
+}
+
+/* Has the thread ended in time? One whose read hangs is left to itself: nobody can end it. */
+static bool feed_stop(struct feed *feed) {
+    uint64_t deadline = uv_hrtime() + END_NS;
+    uint64_t now;
+    uv_mutex_lock(&feed->mutex);
+    feed->stopping = true;
+    uv_cond_signal(&feed->work);
+    while (!feed->ended && (now = uv_hrtime()) < deadline) {
+        uv_cond_timedwait(&feed->end, &feed->mutex, deadline - now);
+    }
+    bool ended = feed->ended;
+    feed->abandoned = !ended;
+    uv_mutex_unlock(&feed->mutex);
+    return ended;
 }
 
 static void feed_release(struct feed *feed) {
@@ -435,18 +480,13 @@ static void feed_release(struct feed *feed) {
     if (!last) {
         return;
     }
-    uv_mutex_lock(&feed->mutex);
-    feed->stopping = true;
-    uv_cond_signal(&feed->work);
-    uv_mutex_unlock(&feed->mutex);
-    uv_thread_join(&feed->thread);
-    while (feed->readings != NULL) {
-        reading_free(feed, feed->readings);
+    uv_thread_t thread = feed->thread;
+    if (feed_stop(feed)) {
+        uv_thread_join(&thread);
+        feed_free(feed);
+    } else {
+        pthread_detach(thread);
     }
-    uv_cond_destroy(&feed->work);
-    uv_mutex_destroy(&feed->mutex);
-    zstd_packer_free(feed->packer);
-    free(feed);
 }
 
 /* ---- ports ---- */
@@ -486,6 +526,25 @@ static void pop_ask(struct nar_port *port) {
         port->last = &port->first;
     }
     free(ask);
+}
+
+bool nar_port_hangs(struct nar_port *port, uint64_t limit_ms, struct error *error) {
+    struct feed *feed = port->feed;
+    uv_mutex_lock(&feed->mutex);
+    uint64_t spent_ms = feed->busy != NULL ? (uv_hrtime() - feed->busy_since) / 1000000 : 0;
+    bool hangs = feed->busy != NULL && spent_ms >= limit_ms;
+    if (hangs) {
+        struct buf spent = BUF_INIT;
+        text_add_duration(&spent, limit_ms);
+        error_set(
+            error, FLEET_ERR_TIMEOUT, "copy-stalled",
+            "this machine's own store gave no byte for %s while %s was read. Look at its disk "
+            "or network file system; what has arrived at the target stays",
+            buf_text(&spent), feed->busy->file);
+        buf_free(&spent);
+    }
+    uv_mutex_unlock(&feed->mutex);
+    return hangs;
 }
 
 void nar_port_poke(struct nar_port *port) {

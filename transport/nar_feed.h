@@ -52,6 +52,11 @@ void nar_port_ask(struct nar_port *port, uint32_t tag, const struct path_info *i
  * too where size or hash is wrong. */
 int nar_port_next(struct nar_port *port, uint32_t *ret_tag, struct nar_block *ret_block,
                   bool *ret_begun, struct error *error);
+/* Has the thread been at one block for `limit_ms` or longer? Then `error` is filled
+ * (FLEET_ERR_TIMEOUT, "copy-stalled"). A block takes milliseconds, so a read does not come back: a
+ * hung disk or network file system. Whoever waits gives up. Closing the last port leaves such a
+ * thread behind after two seconds; the next port starts another. */
+bool nar_port_hangs(struct nar_port *port, uint64_t limit_ms, struct error *error);
 /* Has on_ready called again, soon: for whoever stopped taking although there was more. */
 void nar_port_poke(struct nar_port *port);
 /* Forgets all that was asked for. */

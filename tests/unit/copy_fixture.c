@@ -133,3 +133,54 @@ void wait_for_paths(size_t i, uint64_t paths) {
         uv_run(&loop, UV_RUN_ONCE);
     }
 }
+
+void case_killed_goes_on(unsigned small, const char *kill) {
+    wait_for_paths(0, 30);
+    cr_assert_eq(targets[0].done + targets[0].failed, 0, "it was over before it could be killed");
+    cr_assert_eq(run("%s", kill), 0);
+    await(0);
+    cr_assert_eq(targets[0].failed, 1);
+    cr_expect_eq(targets[0].error.code, FLEET_ERR_REMOTE);
+    stop(0);
+    targets[0].conn.write_rate = 0;
+    start(0);
+    await(0);
+    expect_good(0);
+    /* On a busy machine all of it may have arrived before the kill. */
+    cr_expect_lt(targets[0].last.paths_total, small + 2u, "it began anew");
+}
+
+void case_one_slow_of_three(enum copy_compress third) {
+    make_store(40, 24);
+    targets[0].conn.write_rate = 1000000;
+    start(0);
+    start(1);
+    options.compress = third;
+    start(2);
+    await(1);
+    await(2);
+    expect_good(1);
+    expect_good(2);
+    cr_expect_eq(targets[0].done, 0, "the slow one was not slow");
+    targets[0].conn.write_rate = 0;
+    await(0);
+    expect_good(0);
+}
+
+void case_one_mute_of_two(unsigned big_mb) {
+    make_store(5, big_mb);
+    targets[0].conn.write_rate = 3000000;
+    options.stall_timeout_ms = 500;
+    start(0);
+    options.stall_timeout_ms = 20000;
+    start(1);
+    while (targets[0].last.paths_total == 0) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    targets[0].conn.mute = true;
+    await(0);
+    cr_assert_eq(targets[0].failed, 1);
+    cr_expect_eq(targets[0].error.code, FLEET_ERR_TIMEOUT);
+    await(1);
+    expect_good(1);
+}

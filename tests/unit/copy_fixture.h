@@ -45,4 +45,12 @@ void stop(size_t i);
 void expect_good(size_t i);
 void wait_for_paths(size_t i, uint64_t paths);
 
+/* Whole cases, which hold for raw and for compressed bytes alike (options.compress as it is). */
+/* A target that is killed after some of `small` paths by the command; a second try goes on. */
+void case_killed_goes_on(unsigned small, const char *kill);
+/* Three targets, of which the first is slow; the third takes the form `third`. */
+void case_one_slow_of_three(enum copy_compress third);
+/* Two targets, of which the first takes no byte any more. */
+void case_one_mute_of_two(unsigned big_mb);
+
 #endif

@@ -67,64 +67,28 @@ Test(copy, takes_two_round_trips) {
     cr_expect_eq(targets[0].conn.exec_count, 1u);
 }
 
+/* The login shell's last descendant is nix-store. */
 Test(copy, goes_on_after_the_target_was_killed) {
     make_store(200, 0);
     targets[0].conn.write_rate = 60000;
     start(0);
-    wait_for_paths(0, 30);
-    cr_assert_eq(targets[0].done + targets[0].failed, 0, "it was over before it could be killed");
-    /* The login shell's last descendant is nix-store. */
-    cr_assert_eq(
-        run("p=%d; while c=$(pgrep -P $p); do p=$c; done; kill -9 $p", targets[0].conn.last_pid),
-        0);
-    await(0);
-    cr_assert_eq(targets[0].failed, 1);
-    cr_expect_eq(targets[0].error.code, FLEET_ERR_REMOTE);
+    wait_for_paths(0, 1);
+    AUTO_FREE char *kill = xasprintf("p=%d; while c=$(pgrep -P $p); do p=$c; done; kill -9 $p",
+                                     targets[0].conn.last_pid);
+    case_killed_goes_on(200, kill);
     cr_expect_str_eq(targets[0].error.reason, "copy-failed");
     cr_expect(strstr(targets[0].error.message, "/nix/store/") != NULL, "%s",
               targets[0].error.message);
-    stop(0);
-    targets[0].conn.write_rate = 0;
-    start(0);
-    await(0);
-    expect_good(0);
-    cr_expect_lt(targets[0].last.paths_total, 202u, "it began anew");
     cr_expect_gt(targets[0].last.paths_total, 0u);
 }
 
 Test(copy, one_slow_host_holds_up_nobody) {
-    make_store(40, 24);
-    targets[0].conn.write_rate = 1000000;
-    start(0);
-    start(1);
-    start(2);
-    await(1);
-    await(2);
-    expect_good(1);
-    expect_good(2);
-    cr_expect_eq(targets[0].done, 0, "the slow one was not slow");
+    case_one_slow_of_three(options.compress);
     cr_expect_eq(targets[0].conn.exec_count, 2u, "it did not leave in the middle of a path");
-    targets[0].conn.write_rate = 0;
-    await(0);
-    expect_good(0);
 }
 
 Test(copy, a_host_that_takes_nothing_times_out) {
-    make_store(5, 12);
-    targets[0].conn.write_rate = 3000000;
-    options.stall_timeout_ms = 500;
-    start(0);
-    options.stall_timeout_ms = 20000;
-    start(1);
-    while (targets[0].last.paths_total == 0) {
-        uv_run(&loop, UV_RUN_ONCE);
-    }
-    targets[0].conn.mute = true;
-    await(0);
-    cr_assert_eq(targets[0].failed, 1);
-    cr_expect_eq(targets[0].error.code, FLEET_ERR_TIMEOUT);
-    await(1);
-    expect_good(1);
+    case_one_mute_of_two(12);
 }
 
 Test(copy, keeps_to_the_rate) {
