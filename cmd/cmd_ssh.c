@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -241,6 +242,9 @@ static void add_remote_command(struct command_line *line, const struct args *arg
 }
 
 static int hand_over(char **words) {
+    /* What main ignores is ours alone: a shell passes it on to all that it starts. */
+    signal(SIGPIPE, SIG_DFL);
+    signal(SIGXFSZ, SIG_DFL);
     execvp(words[0], words);
     fprintf(stderr, "fleet: %s cannot be run: %s; install OpenSSH's client\n", words[0],
             strerror(errno));

@@ -1,10 +1,10 @@
 /* The program's start: surroundings that all commands rely on, then the command.
  *
- * Before any thread or loop: SIGPIPE is ignored (a closed output is an error of the write),
- * inherited descriptors are closed on exec (a lock inherited by a child would outlive us), no core
- * is dumped (keys, passwords and secrets are in memory) and no other process may look into it, the
- * descriptor limit is raised (one socket a host and more), and libuv gets enough threads that a
- * thousand name look-ups don't queue two at a time.
+ * Before any thread or loop: SIGPIPE and SIGXFSZ are ignored (a closed output, and a file that may
+ * not grow, are errors of the write), inherited descriptors are closed on exec (a lock inherited by a
+ * child would outlive us), no core is dumped (keys, passwords and secrets are in memory) and no
+ * other process may look into it, the descriptor limit is raised (one socket a host and more), and
+ * libuv gets enough threads that a thousand name look-ups don't queue two at a time.
  */
 #include <fcntl.h>
 #include <locale.h>
@@ -43,6 +43,7 @@ static void prepare_process(void) {
     fill_standard_fds();
     close_range(FIRST_OWN_FD, ~0U, CLOSE_RANGE_CLOEXEC);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     keep_memory_private();
     setlocale(LC_CTYPE, "");
     struct rlimit limit;

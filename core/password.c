@@ -25,6 +25,7 @@ static int start(char *const *argv, const char *dir, int output, pid_t *ret) {
     sigset_t defaults;
     sigemptyset(&defaults);
     sigaddset(&defaults, SIGPIPE);
+    sigaddset(&defaults, SIGXFSZ);
     posix_spawn_file_actions_init(&actions);
     posix_spawnattr_init(&attributes);
     posix_spawn_file_actions_addchdir_np(&actions, dir);

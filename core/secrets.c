@@ -116,6 +116,7 @@ static int start(char *const *argv, const struct secret_reading *reading, const 
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setsigmask(&attributes, &defaults);
     sigaddset(&defaults, SIGPIPE);
+    sigaddset(&defaults, SIGXFSZ);
     posix_spawnattr_setsigdefault(&attributes, &defaults);
     posix_spawn_file_actions_addchdir_np(&actions, reading->dir);
     posix_spawn_file_actions_adddup2(&actions, outputs[0], STDOUT_FILENO);

@@ -67,6 +67,7 @@ struct findings {
     const struct known_host *changed;   /* a key of this host that differs, same type preferred */
     const struct known_host *revoked;   /* the offered key, revoked */
     const struct known_host *authority; /* an authority for this host */
+    const struct known_hosts *unread;   /* a file that may say something, and can't be read */
 };
 
 static void look_up(struct known_hosts_cache *cache, const struct conn_spec *spec, const char *name,
@@ -77,6 +78,8 @@ static void look_up(struct known_hosts_cache *cache, const struct conn_spec *spe
     for (size_t f = 0; f < spec->known_hosts_count; f++) {
         const struct known_host *const *entries;
         size_t count = known_hosts_cache_find(cache, spec->known_hosts[f], name, &entries);
+        const struct known_hosts *file = known_hosts_cache_get(cache, spec->known_hosts[f]);
+        ret->unread = file->fault != NULL ? file : ret->unread;
         for (size_t i = 0; i < count; i++) {
             const struct known_host *entry = entries[i];
             struct ssh_bytes known = {entry->blob, entry->blob_len};
@@ -246,6 +249,12 @@ int host_key_verify(struct known_hosts_cache *cache, const struct conn_spec *spe
     }
     if (found.changed != NULL) {
         return set_changed(address, found.changed, blob, blob_len, error);
+    }
+    if (found.unread != NULL) {
+        return error_set(
+            error, FLEET_ERR_UNREACHABLE, "system",
+            "%s can't be read (%s), so nobody knows whether %s offers its own host key",
+            found.unread->path, found.unread->fault, address->host);
     }
     if (bare.match) {
         return 0;

@@ -1,6 +1,7 @@
 #include "transport/known_hosts.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -259,6 +260,7 @@ void known_hosts_free(struct known_hosts *hosts) {
     free(hosts->index->others);
     free(hosts->index);
     free(hosts->entries);
+    free(hosts->fault);
     free(hosts->path);
     free(hosts);
 }
@@ -387,25 +389,47 @@ void known_hosts_cache_free(struct known_hosts_cache *cache) {
     free(cache);
 }
 
-static struct known_hosts *read_file(const char *path) {
+/* Appends what the file holds. Returns NULL, or why that isn't known. */
+static const char *read_text(const char *path, struct buf *text) {
     AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    struct buf text = BUF_INIT;
     struct stat status;
-    if (fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
-        for (;;) {
-            ssize_t got = read(fd, buf_reserve(&text, 65536), 65536);
-            if (got <= 0 || text.len > FILE_BYTES_MAX) {
-                break;
-            }
-            text.len += (size_t)got;
+    if (fd < 0 || fstat(fd, &status) != 0) {
+        return errno == ENOENT || errno == ENOTDIR ? NULL : strerror(errno);
+    }
+    if (S_ISCHR(status.st_mode)) {
+        return NULL; /* /dev/null: none */
+    }
+    if (!S_ISREG(status.st_mode)) {
+        return "it is no file";
+    }
+    for (;;) {
+        ssize_t got = read(fd, buf_reserve(text, 65536), 65536);
+        if (got == 0) {
+            return NULL;
+        }
+        if (got < 0) {
+            return strerror(errno);
+        }
+        text->len += (size_t)got;
+        if (text->len > FILE_BYTES_MAX) {
+            return strerror(EFBIG);
         }
     }
-    struct known_hosts *hosts = known_hosts_parse(path, text.data, text.len);
+}
+
+static struct known_hosts *read_file(const char *path) {
+    struct buf text = BUF_INIT;
+    const char *fault = read_text(path, &text);
+    struct known_hosts *hosts = known_hosts_parse(path, text.data, fault == NULL ? text.len : 0);
+    hosts->fault = fault != NULL ? xstrdup(fault) : NULL;
     buf_free(&text);
     return hosts;
 }
 
 static bool unchanged(const struct cached_file *file, bool missing, const struct stat *now) {
+    if (file->hosts->fault != NULL) {
+        return false; /* it may be readable by now */
+    }
     if (missing || file->missing) {
         return missing && file->missing;
     }

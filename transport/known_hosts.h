@@ -31,12 +31,13 @@ struct known_host {
 struct known_hosts_index;
 struct known_hosts {
     char *path;
+    char *fault; /* why a file that is there could not be read; NULL: all of it was */
     struct known_host *entries;
     size_t count;
     struct known_hosts_index *index; /* for known_hosts_find */
 };
 
-/* Parses a file's bytes. Never fails: an unreadable file is an empty one. */
+/* Parses a file's bytes. Never fails. */
 struct known_hosts *known_hosts_parse(const char *path, const char *text, size_t len);
 void known_hosts_free(struct known_hosts *hosts);
 /* Does the line speak of `name` ("db1", "10.0.0.1", "[10.0.0.1]:2222", in lower case)? */
@@ -54,7 +55,8 @@ char *known_hosts_name(const char *host, uint16_t port);
 struct known_hosts_cache;
 struct known_hosts_cache *known_hosts_cache_new(void);
 void known_hosts_cache_free(struct known_hosts_cache *cache);
-/* Valid until the next call of this function for the same path. */
+/* A file that isn't there is an empty one, and so is one with a `fault`. Valid until the next call of
+ * this function for the same path. */
 const struct known_hosts *known_hosts_cache_get(struct known_hosts_cache *cache, const char *path);
 /* As known_hosts_find, and remembered while the file stays as it is: a hashed name costs an HMAC a
  * line. The array is the cache's; valid as long as what known_hosts_cache_get returns. */

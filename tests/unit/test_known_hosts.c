@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/xalloc.h"
@@ -151,6 +152,19 @@ Test(known_hosts, skips_lines_that_are_broken) {
     write_file("db1\ndb1 ssh-ed25519\ndb1 ssh-ed25519 %%%\ndb1 ssh-rsa " ED25519_A "\n"
                "@what db1 ssh-ed25519 " ED25519_A "\n|1|x|y ssh-ed25519 " ED25519_A "\n");
     expect("db1", 22, ED25519_A, "host-key-unknown");
+}
+
+/* An empty file would be as good as none to somebody in between, where new keys are accepted. */
+Test(known_hosts, refuses_new_keys_where_a_file_cannot_be_read) {
+    cr_assert_eq(mkdir(path, 0700), 0);
+    struct conn_spec spec = strict_spec();
+    spec.host_key_check = HOST_KEY_ACCEPT_NEW;
+    struct error error;
+    cr_expect_str_eq(verdict(&spec, "db1", 22, ED25519_A, &error), "system");
+    cr_expect_not_null(strstr(error.message, "can't be read"), "%s", error.message);
+    rmdir(path);
+    write_file("db1 ssh-ed25519 " ED25519_B "\n");
+    cr_expect_str_eq(verdict(&spec, "db1", 22, ED25519_A, &error), "host-key-changed");
 }
 
 Test(known_hosts, works_without_a_file_and_sees_when_it_changes) {
