@@ -177,26 +177,30 @@ static int read_small(const char *path, struct buf *ret) {
     return 0;
 }
 
+/* The blob in "ssh-ed25519 BASE64 COMMENT", or NULL. */
+static uint8_t *parse_public(const char *line, size_t *ret_len) {
+    const char *base64 = strchr(line, ' ');
+    if (base64 == NULL) {
+        return NULL;
+    }
+    base64++;
+    size_t len = strcspn(base64, " \t\r\n");
+    uint8_t *blob = xmalloc(len / 4 * 3 + 3);
+    long decoded = ssh_base64_decode(base64, len, blob);
+    if (decoded <= 0) {
+        free(blob);
+        return NULL;
+    }
+    *ret_len = (size_t)decoded;
+    return blob;
+}
+
 /* The blob in "PATH.pub", for keys whose file doesn't tell while it is encrypted. */
 static uint8_t *read_public(const char *path, size_t *ret_len) {
     AUTO_FREE char *public_path = xasprintf("%s.pub", path);
     struct buf text = BUF_INIT;
-    uint8_t *blob = NULL;
-    if (read_small(public_path, &text) == 0) {
-        const char *base64 = strchr(buf_text(&text), ' ');
-        if (base64 != NULL) {
-            base64++;
-            size_t len = strcspn(base64, " \t\r\n");
-            blob = xmalloc(len / 4 * 3 + 3);
-            long decoded = ssh_base64_decode(base64, len, blob);
-            if (decoded <= 0) {
-                free(blob);
-                blob = NULL;
-            } else {
-                *ret_len = (size_t)decoded;
-            }
-        }
-    }
+    uint8_t *blob =
+        read_small(public_path, &text) == 0 ? parse_public(buf_text(&text), ret_len) : NULL;
     buf_free(&text);
     return blob;
 }
@@ -255,6 +259,20 @@ static void note_result(struct keyring *keyring, const char *path, enum private_
     add_note(keyring, path, notes[result]);
 }
 
+/* As in ssh, a file may be the public half of a key that the agent holds. */
+static void note_unusable(struct keyring *keyring, const char *path, const struct buf *text,
+                          enum private_key_result result) {
+    size_t len = 0;
+    bool is_pem = strncmp(buf_text(text), "-----", 5) == 0;
+    AUTO_FREE uint8_t *blob =
+        result == PRIVATE_KEY_UNSUPPORTED && !is_pem ? parse_public(buf_text(text), &len) : NULL;
+    if (blob == NULL) {
+        note_result(keyring, path, result);
+    } else if (!join_agent(keyring, path, blob, len)) {
+        add_note(keyring, path, "is a public key, and no agent holds its private half");
+    }
+}
+
 static void read_key_file(struct keyring *keyring, const char *path, keyring_ask ask, void *arg) {
     struct buf text = BUF_INIT;
     size_t public_len = 0;
@@ -277,7 +295,7 @@ static void read_key_file(struct keyring *keyring, const char *path, keyring_ask
         if (result == PRIVATE_KEY_OK && !join_agent(keyring, path, key.blob, key.blob_len)) {
             add_file_key(keyring, path, &key);
         } else if (result != PRIVATE_KEY_OK) {
-            note_result(keyring, path, result);
+            note_unusable(keyring, path, &text, result);
         }
     }
     private_key_release(&key);

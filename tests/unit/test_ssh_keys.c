@@ -246,6 +246,36 @@ Test(ssh_keys, agent_keys_named_by_a_file_come_first_and_are_not_asked_for) {
     waitpid(pid, NULL, 0);
 }
 
+/* What stays on a laptop whose keys are in a token: the public half. */
+Test(ssh_keys, a_public_half_names_the_agents_key) {
+    AUTO_FREE char *socket_path = xasprintf("%s/agent", folder);
+    AUTO_FREE char *named = make_key("token", "-t ed25519 -N ''");
+    AUTO_FREE char *other = make_key("apart", "-t ed25519 -N ''");
+    pid_t pid = start_agent(socket_path);
+    AUTO_FREE char *add = xasprintf("SSH_AUTH_SOCK=%s ssh-add", socket_path);
+    run(add, "token");
+    AUTO_FREE char *public_half = xasprintf("%s.pub", named);
+    AUTO_FREE char *lonely = xasprintf("%s.pub", other);
+    const char *files[] = {public_half, lonely};
+    struct error error = ERROR_INIT;
+    struct keyring *keyring = keyring_new(socket_path);
+    cr_assert_eq(keyring_prepare(keyring, files, 2, NULL, NULL, &error), 0);
+    struct conn_spec spec = {.identity_files = files, .identity_count = 2, .identities_only = true};
+    size_t count;
+    const struct identity **list = keyring_identities(keyring, &spec, &count);
+    cr_assert_eq(count, 1);
+    cr_expect(list[0]->in_agent && strcmp(list[0]->path, public_half) == 0);
+    free(list);
+    struct buf notes = BUF_INIT;
+    keyring_notes(keyring, &spec, &notes);
+    cr_expect_not_null(strstr(buf_text(&notes), "apart.pub: is a public key, and no agent holds"),
+                       "%s", buf_text(&notes));
+    buf_free(&notes);
+    keyring_free(keyring);
+    kill(pid, SIGTERM);
+    waitpid(pid, NULL, 0);
+}
+
 static uv_sem_t done;
 
 static void on_signed(struct ssh_signature *signature) {
