@@ -14,11 +14,9 @@
 #include "tui/dashboard_parts.h"
 #include "tui/dashboard_seat.h"
 #include "tui/output.h"
+#include "tui/side_lines.h"
 #include "tui/summary.h"
 #include "tui/terminal.h"
-
-/* What is kept of the plain lines; older ones are in the journal. */
-#define KEPT_BYTES (64u * 1024u)
 
 struct dashboard {
     struct output base;
@@ -27,10 +25,8 @@ struct dashboard {
     struct terminal *terminal; /* NULL once it has been given back */
     struct seat *seat;         /* NULL: not attached */
     struct seat_handlers handlers;
-    struct output *plain;
-    FILE *plain_file;
-    struct buf kept;
-    bool shows_plain;
+    struct output *plain; /* on `lines` */
+    struct side_lines lines;
     bool over;      /* the run has ended */
     uv_loop_t *own; /* the loop after the run's, or NULL */
     uv_signal_t interrupts[2];
@@ -38,37 +34,11 @@ struct dashboard {
 
 /* ---- plain lines ---- */
 
-/* As fopencookie(3) has it: on the screen, or into memory. */
-static ssize_t write_plain(void *cookie, const char *data, size_t len) {
-    struct dashboard *board = cookie;
-    if (board->shows_plain) {
-        return fwrite(data, 1, len, stdout) == len ? (ssize_t)len : 0;
-    }
-    buf_add(&board->kept, data, len);
-    if (board->kept.len > 2 * KEPT_BYTES) {
-        const char *cut = memchr(board->kept.data + board->kept.len - KEPT_BYTES, '\n', KEPT_BYTES);
-        buf_consume(&board->kept,
-                    cut != NULL ? (size_t)(cut + 1 - board->kept.data) : board->kept.len);
-    }
-    return (ssize_t)len;
-}
-
 static void show_plain(struct dashboard *board) {
-    static const char lines[] = "(plain lines: s brings the dashboard back, Ctrl-C drains)\n";
-    terminal_leave(board->terminal);
-    board->shows_plain = true;
-    fwrite(board->kept.data, 1, board->kept.len, stdout);
-    buf_clear(&board->kept);
-    fputs(lines, stdout);
-    fflush(stdout);
-    terminal_listen(board->terminal);
-}
-
-static void show_dashboard(struct dashboard *board) {
-    fflush(stdout);
-    board->shows_plain = false;
-    terminal_leave(board->terminal);
-    terminal_enter(board->terminal);
+    bool own = board->options.on_leave == NULL;
+    side_lines_show(&board->lines, board->terminal,
+                    own ? "(plain lines: s brings the dashboard back, Ctrl-C drains)\n"
+                        : "(plain lines: s brings the dashboard back, Ctrl-C leaves)\n");
 }
 
 /* ---- frames and keys ---- */
@@ -84,7 +54,7 @@ static void on_frame(void *arg) {
     int rows;
     int cols;
     bool shown = terminal_is_entered(board->terminal);
-    if (board->shows_plain || (!shown && !terminal_enter(board->terminal))) {
+    if (board->lines.shown || (!shown && !terminal_enter(board->terminal))) {
         return;
     }
     terminal_size(board->terminal, &rows, &cols);
@@ -112,9 +82,9 @@ static void on_key(const struct key_press *press, void *arg) {
     struct dashboard *board = arg;
     struct dash_state *state = &board->dash.state;
     board->dash.now_ms = wall_ms(board);
-    if (board->shows_plain) {
+    if (board->lines.shown) {
         if (press->key == 's' && !board->over) {
-            show_dashboard(board);
+            side_lines_hide(&board->lines, board->terminal);
             seat_want_frame(board->seat, true);
         }
         return;
@@ -137,7 +107,7 @@ static void on_key(const struct key_press *press, void *arg) {
 /* Whoever had the terminal meanwhile may have changed it. */
 static void on_returned(void *arg) {
     struct dashboard *board = arg;
-    if (board->shows_plain) {
+    if (board->lines.shown) {
         terminal_listen(board->terminal);
     } else {
         terminal_enter(board->terminal);
@@ -152,7 +122,7 @@ static void board_attach(struct output *output, const struct output_seat *seat) 
     board->dash.request_arg = seat->arg;
     board->seat = seat_new(seat->loop, board->terminal, &board->handlers);
     if (board->seat == NULL) {
-        board->shows_plain = true;
+        board->lines.shown = true;
         return;
     }
     /* At once and not by the first frame: lines printed meanwhile would stand in the way. */
@@ -166,9 +136,8 @@ static void board_event(struct output *output, const struct event *event, const 
     model_apply(&board->dash.model, event, view);
     dash_hear(&board->dash, event);
     board->plain->ops->event(board->plain, event, view);
-    if (board->shows_plain) {
-        fflush(stdout);
-    } else if (board->seat != NULL) {
+    side_lines_flush(&board->lines);
+    if (!board->lines.shown && board->seat != NULL) {
         seat_want_frame(board->seat, false);
     }
 }
@@ -179,9 +148,9 @@ static void board_tick(struct output *output, const struct view *view, int64_t n
     board->dash.view = view;
     free(board->dash.waiting);
     board->dash.waiting = waiting != NULL ? xstrdup(waiting) : NULL;
-    if (board->shows_plain) {
+    if (board->lines.shown) {
         board->plain->ops->tick(board->plain, view, now, waiting);
-        fflush(stdout);
+        side_lines_flush(&board->lines);
     }
 }
 
@@ -220,7 +189,7 @@ static void stay(struct dashboard *board) {
 /* Nothing is taken away from under somebody's eyes. */
 static bool is_read(const struct dashboard *board) {
     const struct dash_state *state = &board->dash.state;
-    return !board->shows_plain && board->options.on_leave == NULL &&
+    return !board->lines.shown && board->options.on_leave == NULL &&
            (state->stay || state->mode != DASH_FLEET || state->prompt == PROMPT_FILTER ||
             state->filter != NULL);
 }
@@ -264,8 +233,7 @@ static void board_free(struct output *output) {
         terminal_close(board->terminal);
     }
     output_free(board->plain);
-    fclose(board->plain_file);
-    buf_free(&board->kept);
+    side_lines_release(&board->lines);
     dash_release(&board->dash);
     free(board);
 }
@@ -281,7 +249,6 @@ bool output_dashboard_is_possible(void) {
 }
 
 struct output *output_dashboard_new(const struct dashboard_options *options) {
-    static const cookie_io_functions_t plain_io = {.write = write_plain};
     struct terminal *terminal = terminal_open(options->output.color);
     if (terminal == NULL) {
         return NULL;
@@ -295,8 +262,8 @@ struct output *output_dashboard_new(const struct dashboard_options *options) {
     board->dash.screen.ascii = options->ascii || !terminal_speaks_utf8();
     board->handlers = (struct seat_handlers){
         .key = on_key, .frame = on_frame, .returned = on_returned, .arg = board};
-    board->plain_file = fopencookie(board, "w", plain_io);
-    board->plain = output_plain_new(board->plain_file, &options->output);
+    side_lines_init(&board->lines);
+    board->plain = output_plain_new(board->lines.file, &options->output);
     return &board->base;
 }
 

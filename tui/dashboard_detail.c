@@ -250,21 +250,21 @@ static void write_key(const char *label, const char *help, bool acts, void *arg)
     struct pane *pane = arg;
     struct screen *screen = pane->screen;
     int row = pane_row(pane);
+    bool here = !acts || dash_of(pane)->request != NULL;
     screen_put(screen, row, 2, 14, STYLE_BOLD | STYLE_ACCENT, label);
-    int col = screen_put(screen, row, 15, screen->cols - 1, TONE_PLAIN, help);
-    if (acts && dash_of(pane)->request == NULL) {
-        screen_put(screen, row, col, screen->cols - 1, TONE_DIM, " (not here: read-only)");
-    }
+    screen_put(screen, row, 14, 15, TONE_DIM, here ? " " : "×");
+    screen_put(screen, row, here ? 15 : 16, screen->cols - 1, here ? TONE_PLAIN : TONE_DIM, help);
 }
 
 static void write_help(struct pane *pane, size_t number) {
     (void)number;
     dash_list_keys(write_key, pane);
-    pane_row(pane);
-    screen_put(pane->screen, pane_row(pane), 2, pane->screen->cols - 1, TONE_DIM,
-               "In the map: · waiting  b building  c copying  s staged  a activating  p probing");
-    screen_put(pane->screen, pane_row(pane), 2, pane->screen->cols - 1, TONE_DIM,
-               "✓ healthy  = unchanged  ↺ rolled back  ✗ failed  ? unreachable  - skipped");
+    if (dash_of(pane)->request == NULL) {
+        pane_row(pane);
+        screen_put(pane->screen, pane_row(pane), 2, pane->screen->cols - 1, TONE_DIM,
+                   "×  not here: read-only, the run belongs to another terminal");
+    }
+    dash_list_signs(pane);
 }
 
 void dash_draw_help(struct dash *dash, int row, int end_row) {

@@ -5,9 +5,12 @@
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
 #include "tui/dashboard_parts.h"
+#include "tui/summary.h"
 
 #define NARROW 60
-#define BRIEF  100
+/* What counts leave on the second line for wave and bar. */
+#define BAR_COLS        16
+#define BAR_COLS_NARROW 10
 /* Estimates are rounded, so that they stand still. */
 #define ROUND_MS INT64_C(5000)
 
@@ -66,10 +69,17 @@ static void draw_title(struct dash *dash, int row) {
     add_clock(dash, &clock);
     int edge = screen->cols - 1;
     int clock_col = edge - screen_width(screen, buf_text(&clock));
-    buf_printf(&rest, " · %s · ", run_action_name(view->action));
-    wording_revision(view, &rest);
+    bool narrow = screen->cols < NARROW;
+    /* On a narrow screen there is room for one of the two: what isn't as always. */
+    if (!narrow || view->action != ACTION_SWITCH) {
+        buf_printf(&rest, " · %s", run_action_name(view->action));
+    }
+    if (!narrow || view->action == ACTION_SWITCH) {
+        buf_add_text(&rest, " · ");
+        wording_revision(view, &rest);
+    }
     const char *run = view->run != NULL ? view->run : "?";
-    buf_printf(&rest, " · run %s", screen->cols < NARROW ? wording_short_run(run) : run);
+    buf_printf(&rest, " · run %s", narrow ? wording_short_run(run) : run);
     int end = clock_col - 1;
     int col =
         screen_put(screen, row, 1, end, STYLE_BOLD, view->fleet != NULL ? view->fleet : "fleet");
@@ -95,8 +105,9 @@ static int parts_width(const struct screen *screen, const struct part *parts, si
     return width;
 }
 
-/* "38 of 301 healthy", "1 of 3 failed", "2 unreachable". */
-static size_t count_parts(const struct dash *dash, bool brief, struct part parts[4]) {
+/* "38 of 301 healthy", "1 failed, 3 allowed", "2 unreachable"; on a narrow screen "38/301 healthy",
+ * and the rest only where there is something to tell. */
+static size_t count_parts(const struct dash *dash, bool narrow, struct part parts[4]) {
     const struct view *view = dash->view;
     size_t good = good_hosts(view);
     size_t failed = failed_hosts(view);
@@ -104,14 +115,14 @@ static size_t count_parts(const struct dash *dash, bool brief, struct part parts
     size_t unreachable = view_count(view, HOST_UNREACHABLE);
     size_t count = 0;
     bool all = good == view->host_count && good > 0;
-    parts[count++] = (struct part){xasprintf("%zu of %zu %s", good, view->host_count,
-                                             view->action == ACTION_PUSH ? "staged" : "healthy"),
-                                   all ? TONE_GOOD : TONE_PLAIN};
-    if (view->host_count > 0) {
+    parts[count++] =
+        (struct part){xasprintf(narrow ? "%zu/%zu %s" : "%zu of %zu %s", good, view->host_count,
+                                view->action == ACTION_PUSH ? "staged" : "healthy"),
+                      all ? TONE_GOOD : TONE_PLAIN};
+    if (narrow ? failed > 0 : view->host_count > 0) {
         unsigned long long allowed = (unsigned long long)view->max_failed;
-        char *text = brief && allowed == 0 ? xasprintf("%zu failed", failed)
-                     : brief               ? xasprintf("%zu failed of %llu", failed, allowed)
-                                           : xasprintf("%zu failed, %llu allowed", failed, allowed);
+        char *text = narrow ? xasprintf("%zu failed", failed)
+                            : xasprintf("%zu failed, %llu allowed", failed, allowed);
         parts[count++] = (struct part){text, failed > allowed ? STYLE_BOLD | TONE_BAD
                                              : failed > 0     ? TONE_BAD
                                                               : TONE_DIM};
@@ -141,17 +152,16 @@ static void draw_progress(struct dash *dash, int row) {
     struct screen *screen = &dash->screen;
     struct part parts[4];
     int edge = screen->cols - 1;
-    size_t count = count_parts(dash, screen->cols < BRIEF, parts);
+    bool narrow = screen->cols < NARROW;
+    size_t count = count_parts(dash, narrow, parts);
     int width = parts_width(screen, parts, count);
-    /* On a narrow screen the budget goes first. */
-    while (count > 1 && width > edge - 16) {
+    while (count > 1 && width > edge - (narrow ? BAR_COLS_NARROW : BAR_COLS)) {
         free(parts[--count].text);
         width = parts_width(screen, parts, count);
     }
     int col = 1;
     if (view->wave_count > 1) {
-        col = screen_printf(screen, row, col, edge, TONE_PLAIN,
-                            screen->cols < NARROW ? "%u/%u" : "wave %u of %u",
+        col = screen_printf(screen, row, col, edge, TONE_PLAIN, narrow ? "%u/%u" : "wave %u of %u",
                             view->wave > 0 ? view->wave : 1, view->wave_count);
         col++;
     }
@@ -206,11 +216,14 @@ static void say_active(const struct dash *dash, struct buf *out) {
     buf_free(&detail);
 }
 
+/* What to type next, or where there is nothing to do how many hosts ended how. */
 static void say_end(const struct view *view, struct buf *out) {
     buf_printf(out, "over: %s",
                view->result != NULL && view->result[0] != '\0' ? view->result : "done");
     buf_printf(out, " (exit %d); ", view->exit);
-    wording_counts(view, out);
+    if (!summary_next(view, out)) {
+        wording_counts(view, out);
+    }
 }
 
 static void say_pause(const struct view *view, struct buf *out) {

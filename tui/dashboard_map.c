@@ -1,14 +1,7 @@
-/* The map: a cell a host in the inventory's order, a band a wave.
- *
- * A cell is a letter, so that it reads without colour. Where all hosts don't fit, a cell stands
- * for several, and shows the one among them that needs a person most.
- */
-#include <string.h>
-
+/* The map of a rollout: a cell a host in the inventory's order, a band a wave. */
 #include "core/base/xalloc.h"
+#include "tui/cell_map.h"
 #include "tui/dashboard_parts.h"
-
-#define LABEL_COLS 4
 
 /* DASHBOARD.md, "200 hosts and more"; the second is for ASCII. The later in `weight`, the more it
  * needs to be seen. */
@@ -29,115 +22,55 @@ static const struct {
 };
 _Static_assert(ARRAY_LEN(cells) == HOST_STATE_COUNT, "a cell for every state");
 
-static uint32_t last_wave(const struct view *view) {
-    uint32_t last = view->wave_count > 0 ? view->wave_count : 1;
-    for (size_t i = 0; i < view->host_count; i++) {
-        last = view->hosts[i].wave > last ? view->hosts[i].wave : last;
+void dash_list_signs(struct pane *pane) {
+    static const enum host_state told[] = {
+        HOST_PENDING, HOST_BUILDING,    HOST_STAGING, HOST_STAGED,          HOST_ACTIVATING,
+        HOST_PROBING, HOST_REBOOTING,   HOST_HEALTHY, HOST_UNCHANGED,       HOST_ROLLED_BACK,
+        HOST_FAILED,  HOST_UNREACHABLE, HOST_SKIPPED, HOST_REBOOT_REQUIRED,
+    };
+    struct cell_map_sign signs[ARRAY_LEN(told)];
+    for (size_t i = 0; i < ARRAY_LEN(told); i++) {
+        signs[i] = (struct cell_map_sign){.sign = cells[told[i]].sign,
+                                          .ascii = cells[told[i]].ascii,
+                                          .word = state_words(told[i])->word};
     }
-    return last > 1000 ? 1000 : last;
+    cell_map_legend(pane, signs, ARRAY_LEN(signs));
 }
 
-static uint32_t wave_of(const struct view_host *host) {
-    return host->wave > 0 ? host->wave : 1;
-}
-
-static int map_width(const struct dash *dash) {
-    int width = dash->screen.cols - LABEL_COLS - 1;
-    return width > 1 ? width : 1;
-}
-
-/* Rows that the map takes with `each` hosts a cell. */
-static int rows_needed(const struct dash *dash, int each) {
-    const struct view *view = dash->view;
-    int width = map_width(dash);
-    int rows = 0;
-    for (uint32_t wave = 1; wave <= last_wave(view); wave++) {
-        int hosts = 0;
-        for (size_t i = 0; i < view->host_count; i++) {
-            hosts += wave_of(&view->hosts[i]) == wave;
-        }
-        int shown = (hosts + each - 1) / each;
-        rows += (shown + width - 1) / width;
+static struct cell_map_cell cell_of(const void *owner, size_t number) {
+    const struct dash *dash = owner;
+    const struct view_host *host = &dash->view->hosts[number];
+    unsigned style = state_words(host->state)->tone;
+    if (dash_host_is_active(host) && host->state != HOST_ROLLING_BACK) {
+        style = STYLE_ACCENT;
     }
-    return rows;
+    style |= cells[host->state].weight >= 8 ? STYLE_BOLD : 0;
+    return (struct cell_map_cell){.sign = cells[host->state].sign,
+                                  .ascii = cells[host->state].ascii,
+                                  .style = style,
+                                  .weight = cells[host->state].weight};
 }
 
-static int hosts_per_cell(const struct dash *dash, int most) {
-    int each = 1;
-    while (rows_needed(dash, each) > most && each < (int)dash->view->host_count) {
-        each *= 2;
-    }
-    return each;
+static uint32_t wave_of(const void *owner, size_t number) {
+    const struct dash *dash = owner;
+    return dash->view->hosts[number].wave;
+}
+
+static struct cell_map map_of(const struct dash *dash) {
+    return (struct cell_map){.owner = dash,
+                             .count = dash->view->host_count,
+                             .selected = dash->state.selected,
+                             .cell = cell_of,
+                             .band = wave_of,
+                             .current = dash->view->wave};
 }
 
 int dash_map_rows(const struct dash *dash, int most) {
-    int rows = rows_needed(dash, hosts_per_cell(dash, most));
-    return rows > most ? 0 : rows;
-}
-
-/* The host of a cell that shows, of those from `first` on in its wave. */
-static size_t worst(const struct view *view, size_t first, int each, size_t *ret_next) {
-    uint32_t wave = wave_of(&view->hosts[first]);
-    size_t shown = first;
-    size_t i = first;
-    for (int taken = 0; i < view->host_count && taken < each; i++) {
-        if (wave_of(&view->hosts[i]) == wave) {
-            taken++;
-            shown = cells[view->hosts[i].state].weight > cells[view->hosts[shown].state].weight
-                        ? i
-                        : shown;
-        }
-    }
-    *ret_next = i;
-    return shown;
-}
-
-static size_t next_of_wave(const struct view *view, size_t from, uint32_t wave) {
-    while (from < view->host_count && wave_of(&view->hosts[from]) != wave) {
-        from++;
-    }
-    return from;
-}
-
-static void draw_cell(struct dash *dash, int row, int col, size_t host, bool holds_selected) {
-    enum host_state state = dash->view->hosts[host].state;
-    unsigned style = state_words(state)->tone;
-    if (dash_host_is_active(&dash->view->hosts[host]) && state != HOST_ROLLING_BACK) {
-        style = STYLE_ACCENT;
-    }
-    style |= cells[state].weight >= 8 ? STYLE_BOLD : 0;
-    screen_put(&dash->screen, row, col, col + 1, style | (holds_selected ? STYLE_REVERSE : 0),
-               dash->screen.ascii ? cells[state].ascii : cells[state].sign);
+    struct cell_map map = map_of(dash);
+    return cell_map_rows(&map, &dash->screen, most);
 }
 
 void dash_draw_map(struct dash *dash, int row, int end_row) {
-    const struct view *view = dash->view;
-    int each = hosts_per_cell(dash, end_row - row);
-    int edge = LABEL_COLS + map_width(dash);
-    for (uint32_t wave = 1; wave <= last_wave(view) && row < end_row; wave++) {
-        size_t i = next_of_wave(view, 0, wave);
-        if (i == view->host_count) {
-            continue;
-        }
-        screen_printf(&dash->screen, row, 0, LABEL_COLS - 1,
-                      wave == view->wave ? STYLE_BOLD : TONE_DIM, "%3u", wave);
-        int col = LABEL_COLS;
-        while (i < view->host_count) {
-            if (col == edge) {
-                col = LABEL_COLS;
-                row++;
-            }
-            if (row >= end_row) {
-                return;
-            }
-            size_t next;
-            size_t shown = worst(view, i, each, &next);
-            size_t selected = dash->state.selected;
-            bool holds = selected >= i && selected < next && selected < view->host_count &&
-                         wave_of(&view->hosts[selected]) == wave;
-            draw_cell(dash, row, col++, shown, holds);
-            i = next_of_wave(view, next, wave);
-        }
-        row++;
-    }
+    struct cell_map map = map_of(dash);
+    cell_map_draw(&map, &dash->screen, row, end_row);
 }

@@ -107,6 +107,8 @@ void dash_draw_strip(struct screen *screen, int row, int col, int width,
 /* Rows that the map of all hosts takes, 0 where `most` are too few for it; and the map. */
 int dash_map_rows(const struct dash *dash, int most);
 void dash_draw_map(struct dash *dash, int row, int end_row);
+/* What its signs mean. */
+void dash_list_signs(struct pane *pane);
 
 /* ---- panes ---- */
 

@@ -255,8 +255,10 @@ static void draw_phase(struct dash *dash, int row, const struct columns *at, siz
     }
     struct buf detail = BUF_INIT;
     dash_phase_detail(dash, number, &detail);
-    screen_put(screen, row, next, at->phase_end, words->attention ? TONE_PLAIN : TONE_DIM,
-               buf_text(&detail));
+    /* Where there is no strip the words have its room. */
+    bool strip = at->probes > 0 && dash->model.hosts[number].strip.count > 0;
+    int end = at->probes > 0 && !strip ? at->probes_end : at->phase_end;
+    screen_put(screen, row, next, end, words->attention ? TONE_PLAIN : TONE_DIM, buf_text(&detail));
     buf_free(&detail);
 }
 

@@ -1,4 +1,7 @@
-/* The fleet at rest on a terminal, or as lines (see rest.h). */
+/* The fleet at rest on a terminal, or as lines (see rest.h).
+ *
+ * Beside the dashboard the lines are written all along: `s` shows them, and brings it back.
+ */
 #include "tui/rest.h"
 
 #include <stdlib.h>
@@ -9,6 +12,7 @@
 #include "core/base/xalloc.h"
 #include "tui/dashboard_seat.h"
 #include "tui/rest_parts.h"
+#include "tui/side_lines.h"
 #include "tui/terminal.h"
 
 struct rest {
@@ -16,23 +20,68 @@ struct rest {
     struct terminal *terminal;
     struct seat *seat;
     struct seat_handlers handlers;
+    struct side_lines lines;
 };
 
+/* ---- as lines ---- */
+
+/* "h3  drifted       runs something else than its profile" */
+static void print_host(FILE *file, const struct rest_host *host, int width) {
+    struct buf note = BUF_INIT;
+    rest_first_note(host, &note);
+    fprintf(file, "%-*s  %s", width, host->name, rest_words(host->state)->word);
+    if (host->generation > 0 && host->state != REST_UNREACHABLE && host->state != REST_OFFLINE) {
+        fprintf(file, "  generation %lld", (long long)host->generation);
+    }
+    fprintf(file, "%s%s\n", note.len > 0 ? ": " : "", buf_text(&note));
+    buf_free(&note);
+}
+
+static int names_width(const struct rest_model *model) {
+    size_t width = 0;
+    for (size_t i = 0; i < model->host_count; i++) {
+        size_t own = text_width(model->hosts[i].name);
+        width = own > width ? own : width;
+    }
+    return width < 24 ? (int)width : 24;
+}
+
+/* Folds the look into the model, and tells what it changed; the first one of a host is a line. */
+static void take_look(FILE *file, struct rest_model *model, const struct survey_look *look,
+                      int64_t now_ms) {
+    bool first = model->hosts[look->host].looked_ms == 0;
+    int width = names_width(model);
+    rest_model_look(model, look, now_ms);
+    if (first) {
+        print_host(file, &model->hosts[look->host], width);
+    }
+    for (size_t i = model->told; !first && i > 0; i--) {
+        const struct model_line *line = model_line(&model->story, model->story.count - i);
+        fprintf(file, "%-*s  %s\n", width, model->hosts[line->host].name, line->text);
+    }
+}
+
 /* ---- on a terminal ---- */
+
+static int64_t wall_ms(const struct rest *rest) {
+    const struct rest_options *options = &rest->view.options;
+    return options->now_ms != NULL ? options->now_ms(options->arg) : clock_wall_ms(&clock_system);
+}
 
 static void on_frame(void *arg) {
     struct rest *rest = arg;
     struct rest_view *view = &rest->view;
     int rows;
     int cols;
-    if (!terminal_is_entered(rest->terminal) && !terminal_enter(rest->terminal)) {
+    bool shown = terminal_is_entered(rest->terminal);
+    if (rest->lines.shown || (!shown && !terminal_enter(rest->terminal))) {
         return;
     }
     terminal_size(rest->terminal, &rows, &cols);
     if (rows != view->screen.rows || cols != view->screen.cols || view->screen.cells == NULL) {
         screen_resize(&view->screen, rows, cols);
     }
-    view->now_ms = clock_wall_ms(&clock_system);
+    view->now_ms = wall_ms(rest);
     rest_draw(view);
     if (!terminal_show(rest->terminal, &view->screen) || !terminal_flush(rest->terminal)) {
         seat_wait_for_room(rest->seat);
@@ -42,8 +91,21 @@ static void on_frame(void *arg) {
 static void on_key(const struct key_press *press, void *arg) {
     struct rest *rest = arg;
     bool mouse = rest->view.mouse;
-    rest->view.now_ms = clock_wall_ms(&clock_system);
+    rest->view.now_ms = wall_ms(rest);
+    if (rest->lines.shown) {
+        if (press->key == 's') {
+            side_lines_hide(&rest->lines, rest->terminal);
+            seat_want_frame(rest->seat, true);
+        }
+        return;
+    }
     rest_press(&rest->view, press);
+    if (rest->view.swap) {
+        rest->view.swap = false;
+        side_lines_show(&rest->lines, rest->terminal,
+                        "(plain lines: s brings the dashboard back, Ctrl-C leaves)\n");
+        return;
+    }
     if (rest->view.mouse != mouse) {
         terminal_mouse(rest->terminal, rest->view.mouse);
     }
@@ -55,7 +117,11 @@ static void on_key(const struct key_press *press, void *arg) {
 
 static void on_returned(void *arg) {
     struct rest *rest = arg;
-    terminal_enter(rest->terminal);
+    if (rest->lines.shown) {
+        terminal_listen(rest->terminal);
+    } else {
+        terminal_enter(rest->terminal);
+    }
 }
 
 struct rest *rest_new(uv_loop_t *loop, const struct rest_options *options) {
@@ -69,10 +135,12 @@ struct rest *rest_new(uv_loop_t *loop, const struct rest_options *options) {
         .key = on_key, .frame = on_frame, .returned = on_returned, .arg = rest};
     rest_view_init(&rest->view, options);
     rest->view.screen.ascii = options->ascii || !terminal_speaks_utf8();
-    rest->view.begun_ms = clock_wall_ms(&clock_system);
+    rest->view.begun_ms = wall_ms(rest);
+    side_lines_init(&rest->lines);
     rest->seat = seat_new(loop, terminal, &rest->handlers);
     if (rest->seat == NULL) {
         terminal_close(terminal);
+        side_lines_release(&rest->lines);
         rest_view_release(&rest->view);
         free(rest);
         return NULL;
@@ -83,31 +151,9 @@ struct rest *rest_new(uv_loop_t *loop, const struct rest_options *options) {
 }
 
 void rest_look(struct rest *rest, const struct survey_look *look) {
-    rest_model_look(&rest->view.model, look, clock_wall_ms(&clock_system));
+    take_look(rest->lines.file, &rest->view.model, look, wall_ms(rest));
+    side_lines_flush(&rest->lines);
     seat_want_frame(rest->seat, false);
-}
-
-/* ---- as lines ---- */
-
-/* "h3  drifted       runs something else than its profile" */
-static void print_host(const struct rest_host *host, int width) {
-    struct buf note = BUF_INIT;
-    rest_first_note(host, &note);
-    printf("%-*s  %s", width, host->name, rest_words(host->state)->word);
-    if (host->generation > 0 && host->state != REST_UNREACHABLE && host->state != REST_OFFLINE) {
-        printf("  generation %lld", (long long)host->generation);
-    }
-    printf("%s%s\n", note.len > 0 ? ": " : "", buf_text(&note));
-    buf_free(&note);
-}
-
-static int names_width(const struct rest_model *model) {
-    size_t width = 0;
-    for (size_t i = 0; i < model->host_count; i++) {
-        size_t own = text_width(model->hosts[i].name);
-        width = own > width ? own : width;
-    }
-    return width < 24 ? (int)width : 24;
 }
 
 void rest_close(struct rest *rest) {
@@ -120,12 +166,15 @@ void rest_close(struct rest *rest) {
     for (size_t i = 0; i < model->host_count; i++) {
         if (rest_words(model->hosts[i].state)->attention) {
             fputs("  ", stdout);
-            print_host(&model->hosts[i], width);
+            print_host(stdout, &model->hosts[i], width);
         }
     }
+    side_lines_release(&rest->lines);
     rest_view_release(&rest->view);
     free(rest);
 }
+
+/* ---- without a terminal ---- */
 
 struct rest_lines {
     struct rest_model model;
@@ -138,17 +187,7 @@ struct rest_lines *rest_lines_new(const struct rest_options *options) {
 }
 
 void rest_lines_look(struct rest_lines *lines, const struct survey_look *look) {
-    struct rest_model *model = &lines->model;
-    bool first = model->hosts[look->host].looked_ms == 0;
-    int width = names_width(model);
-    rest_model_look(model, look, clock_wall_ms(&clock_system));
-    if (first) {
-        print_host(&model->hosts[look->host], width);
-    }
-    for (size_t i = model->told; !first && i > 0; i--) {
-        const struct model_line *line = model_line(&model->story, model->story.count - i);
-        printf("%-*s  %s\n", width, model->hosts[line->host].name, line->text);
-    }
+    take_look(stdout, &lines->model, look, clock_wall_ms(&clock_system));
     fflush(stdout);
 }
 

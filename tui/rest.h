@@ -19,6 +19,8 @@ struct rest_options {
     size_t host_count;
     uint64_t every_ms;
     bool color, ascii;
+    /* What the clock shows, ms since 1970; NULL: the machine's. */
+    int64_t (*now_ms)(void *arg);
     /* What a person asks for; `host` SIZE_MAX: all. */
     void (*on_ask)(size_t host, void *arg);
     void (*on_every)(uint64_t every_ms, void *arg);

@@ -18,6 +18,10 @@
 #define SMALLEST_COLS 40
 #define SMALLEST_ROWS 10
 #define STORY_FROM    16
+#define TABLE_LEAST   3
+#define NUMBER_FROM   60 /* columns; the second line has the number, too */
+/* "105 a1b2c3d*" */
+#define GENERATION_COLS 14
 
 void rest_view_init(struct rest_view *view, const struct rest_options *options) {
     *view = (struct rest_view){.options = *options, .every_ms = options->every_ms};
@@ -45,8 +49,11 @@ static void draw_title(struct rest_view *view, int row) {
     screen_put(screen, row, right, screen->cols, TONE_PLAIN, buf_text(&text));
     buf_free(&text);
     int col = screen_put(screen, row, 1, right - 1, STYLE_BOLD, view->options.fleet);
-    screen_printf(screen, row, col, right - 1, TONE_PLAIN, " · at rest · %zu host%s",
-                  view->model.host_count, view->model.host_count == 1 ? "" : "s");
+    col = screen_put(screen, row, col, right - 1, TONE_PLAIN, " · at rest");
+    if (screen->cols >= NUMBER_FROM) {
+        screen_printf(screen, row, col, right - 1, TONE_PLAIN, " · %zu host%s",
+                      view->model.host_count, view->model.host_count == 1 ? "" : "s");
+    }
 }
 
 static void draw_counts(struct rest_view *view, int row) {
@@ -92,7 +99,7 @@ static void draw_counts(struct rest_view *view, int row) {
 static enum tone add_sentence(const struct rest_view *view, struct buf *out) {
     const struct rest_model *model = &view->model;
     const struct rest_host *first = NULL;
-    size_t others = 0;
+    size_t count = 0;
     /* Whatever the filter: what needs a person is said. */
     for (size_t i = 0; i < model->host_count; i++) {
         const struct rest_words *words = rest_words(model->hosts[i].state);
@@ -100,17 +107,17 @@ static enum tone add_sentence(const struct rest_view *view, struct buf *out) {
             bool worse = first == NULL ||
                          (words->tone == TONE_BAD && rest_words(first->state)->tone != TONE_BAD);
             first = worse ? &model->hosts[i] : first;
-            others++;
+            count++;
         }
     }
     if (first != NULL) {
+        if (count > 1) {
+            buf_printf(out, "%zu hosts need a person; ", count);
+        }
         buf_printf(out, "%s: %s", first->name, rest_words(first->state)->word);
         if (first->notes != NULL) {
             buf_add_text(out, ", ");
             rest_first_note(first, out);
-        }
-        if (others > 1) {
-            buf_printf(out, "; %zu more need%s a person", others - 1, others == 2 ? "s" : "");
         }
         return rest_words(first->state)->tone;
     }
@@ -166,7 +173,7 @@ static struct rest_columns lay_columns(const struct rest_view *view) {
     }
     if (cols >= 50) {
         at.generation = next;
-        next += 12;
+        next += GENERATION_COLS;
     }
     at.phase = next;
     at.phase_end = end;
@@ -207,7 +214,7 @@ static void draw_row(struct rest_view *view, int row, const struct rest_columns 
     screen_put(screen, row, screen->ascii ? 4 : 3, at->name_end, selected ? STYLE_BOLD : TONE_PLAIN,
                host->name);
     if (at->generation > 0 && host->generation > 0) {
-        screen_printf(screen, row, at->generation, at->phase - 1, TONE_PLAIN, "%lld %.7s%s",
+        screen_printf(screen, row, at->generation, at->phase - 2, TONE_PLAIN, "%lld %.7s%s",
                       (long long)host->generation, host->rev != NULL ? host->rev : "",
                       host->dirty ? "*" : "");
     }
@@ -286,13 +293,28 @@ static void draw_story(struct rest_view *view, int row, int end_row) {
     buf_free(&text);
 }
 
+/* Map and table between two rows. */
+static void draw_hosts(struct rest_view *view, int row, int end_row) {
+    int rows = end_row - row;
+    bool many = view->model.host_count > (size_t)(rows > 1 ? rows - 1 : 1);
+    if (many && !view->no_map && rows >= TABLE_LEAST + 2) {
+        int map = rest_map_rows(view, rows - TABLE_LEAST - 1);
+        rest_draw_map(view, row, row + map);
+        row += map;
+        if (map > 0) {
+            dash_rule(&view->screen, row++, NULL);
+        }
+    }
+    draw_table(view, row, end_row);
+}
+
 static void draw_fleet(struct rest_view *view, int row, int end_row) {
     int rows = end_row - row;
     int needed = (int)view->model.host_count + 2;
     int lower = view->screen.rows >= STORY_FROM ? rows - needed : 0;
     int least = view->screen.rows >= STORY_FROM ? rows / 3 : 0;
     lower = lower < least ? least : lower;
-    draw_table(view, row, end_row - lower);
+    draw_hosts(view, row, end_row - lower);
     if (lower >= 2) {
         dash_rule(&view->screen, end_row - lower, NULL);
         draw_story(view, end_row - lower + 1, end_row);
@@ -414,6 +436,7 @@ static void write_key(const char *label, const char *help, void *arg) {
 static void write_help(struct pane *pane, size_t number) {
     (void)number;
     rest_list_keys(write_key, pane);
+    rest_list_signs(pane);
 }
 
 /* ---- the whole ---- */

@@ -185,6 +185,16 @@ static void toggle_mouse(struct rest_view *view, int argument) {
                              : "mouse: the terminal's again");
 }
 
+static void toggle_map(struct rest_view *view, int argument) {
+    (void)argument;
+    view->no_map = !view->no_map;
+}
+
+static void swap_to_plain(struct rest_view *view, int argument) {
+    (void)argument;
+    view->swap = true;
+}
+
 static void leave(struct rest_view *view, int argument) {
     (void)argument;
     view->leave = true;
@@ -216,6 +226,8 @@ static const struct rest_key bindings[] = {
      IN(REST_FLEET),
      ask_filter,
      0},
+    {{'v'}, "v", NULL, "map and table, or the table alone", IN(REST_FLEET), toggle_map, 0},
+    {{'s'}, "s", NULL, "plain lines, and back", EVERYWHERE, swap_to_plain, 0},
     {{'k', KEY_ARROW_UP}, "k, up", NULL, "up", EVERYWHERE, press_line, -1},
     {{'j', KEY_ARROW_DOWN}, "j, down", NULL, "down", EVERYWHERE, press_line, 1},
     {{KEY_PAGE_UP}, "PgUp", NULL, "a page up", EVERYWHERE, press_page, -1},

@@ -34,7 +34,8 @@ struct rest_view {
     struct pane_scroll detail, help;
     char *notice; /* or NULL */
     int64_t notice_until_ms;
-    bool leave; /* asked for by a key */
+    bool leave, swap; /* asked for by a key */
+    bool no_map;      /* the table even where the map fits better */
     size_t *order;
     size_t order_count;
 };
@@ -46,6 +47,13 @@ void rest_sort(struct rest_view *view);
 
 /* ---- rest_draw.c ---- */
 void rest_draw(struct rest_view *view);
+
+/* ---- rest_map.c ---- */
+/* As dash_map_rows and dash_draw_map, of the fleet at rest. */
+int rest_map_rows(const struct rest_view *view, int most);
+void rest_draw_map(struct rest_view *view, int row, int end_row);
+/* What its signs mean. */
+void rest_list_signs(struct pane *pane);
 
 /* ---- rest_keys.c ---- */
 void rest_press(struct rest_view *view, const struct key_press *press);

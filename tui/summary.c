@@ -13,6 +13,7 @@
 #define NAMES_MAX     40
 #define MESSAGE_LINES 6
 #define LINE_WIDTH    96
+#define AGAIN_NAMES   6 /* more are no command to type */
 
 /* What worries most stands first. */
 static const enum host_state severity[] = {
@@ -255,16 +256,61 @@ static void write_failed_before(const struct view *view, struct buf *out) {
     }
 }
 
-static void write_next(const struct view *view, struct buf *out) {
+/* A run that waits, or that has left something to be found out. */
+static bool add_taking_up(const struct view *view, struct buf *out) {
     const char *run = wording_short_run(view->run);
     bool gone = view->result != NULL && strcmp(view->result, "journal-gone") == 0;
     bool may_resume = view->action != ACTION_BUILD && view->action != ACTION_DRY_ACTIVATE && !gone;
     if (view->exit == 6) {
-        buf_printf(out, "  it waits after wave %u of %u; go on with: fleet promote %s\n",
-                   view->wave, view->wave_count, run);
-    } else if (is_interrupted(view) || (may_resume && resume_is_due(view))) {
-        buf_printf(out, "  go on with: fleet resume %s\n", run);
+        buf_printf(out, "it waits after wave %u of %u; go on with: fleet promote %s", view->wave,
+                   view->wave_count, run);
+        return true;
     }
+    if (is_interrupted(view) || (may_resume && resume_is_due(view))) {
+        buf_printf(out, "go on with: fleet resume %s", run);
+        return true;
+    }
+    return false;
+}
+
+/* Hosts that another try is for: all that are not where they should be, but for those that may be
+ * away. */
+static bool wants_again(const struct view *view, const struct view_host *host) {
+    bool away =
+        host->state == HOST_SKIPPED && host->reason != NULL && strcmp(host->reason, "offline") == 0;
+    return !away && !wording_is_success(view, host->state);
+}
+
+bool summary_next(const struct view *view, struct buf *out) {
+    if (add_taking_up(view, out)) {
+        return true;
+    }
+    struct buf names = BUF_INIT;
+    size_t count = 0;
+    for (size_t i = 0; i < view->host_count; i++) {
+        if (wants_again(view, &view->hosts[i]) && ++count <= AGAIN_NAMES) {
+            buf_printf(&names, " %s", view->hosts[i].name);
+        }
+    }
+    /* What is done stays when these are done again. */
+    bool again = view->action == ACTION_SWITCH || view->action == ACTION_PUSH ||
+                 view->action == ACTION_BUILD;
+    again = again && count > 0;
+    if (again && count <= AGAIN_NAMES && view->action == ACTION_SWITCH) {
+        buf_printf(out, "once it is fixed: fleet update%s", buf_text(&names));
+    } else if (again) {
+        buf_add_text(out, "once it is fixed, the same again: what is done stays");
+    }
+    buf_free(&names);
+    return again;
+}
+
+static void write_next(const struct view *view, struct buf *out) {
+    struct buf text = BUF_INIT;
+    if (add_taking_up(view, &text)) {
+        buf_printf(out, "  %s\n", buf_text(&text));
+    }
+    buf_free(&text);
 }
 
 void summary_write(const struct view *view, const struct output_options *options, struct buf *out) {

@@ -49,8 +49,30 @@ sees() { # pattern
 }
 
 press() { # pattern to see after, keys
+    printf '%s\n' "${@:2}" >>"$T/typed"
     tmux_ send-keys -t rest "${@:2}"
     sees "$1"
+}
+
+# The help is made of the table that binds the keys: what stands there and was never typed, in vain.
+every_key_was_typed() {
+    local label key missing=()
+    tmux_ resize-window -t rest -x 100 -y 50
+    press 'In the map:' '?'
+    shown | sed -n '/ keys ─/,/In the map:/p' | grep -v 'In the map:' |
+        sed -n 's/^  \([^ ].\{0,11\}\)  *.*/\1/p' >"$T/labels"
+    [ "$(wc -l <"$T/labels")" -ge 19 ]
+    while read -r label; do
+        for key in ${label//,/ }; do
+            case $key in
+            up | down | home | end) key=${key^} ;;
+            space) key=Space ;;
+            Esc) key=Escape ;;
+            esac
+            grep -qxF -- "$key" "$T/typed" || missing+=("$key")
+        done
+    done <"$T/labels"
+    [ ${#missing[@]} = 0 ] || { echo "never typed: ${missing[*]}"; return 1; }
 }
 
 @test "on a terminal: who needs a person, what changed, every key" {
@@ -69,7 +91,7 @@ press() { # pattern to see after, keys
     sees '✗ h2 .*unhealthy .*units: '
     "$testbed" down h3
     sees '\? h3 .*unreachable'
-    sees ' h2: unhealthy, .*; 1 more needs a person'
+    sees '2 hosts need a person; h[23]: un'
     press '▸. h1' G
     press '▸✗ h2' n
     press '▸\? h3' j
@@ -87,8 +109,16 @@ press() { # pattern to see after, keys
     press "terminal's again" m
     "$testbed" start h3
     sees 'h3 +answers again'
+    press 'plain lines: s brings' s
+    shown | grep -Eq '^h3 +unreachable'
+    [ "$(tmux_ display-message -p -t rest '#{alternate_on}')" = 0 ]
+    press 'STATE' s
+    tmux_ resize-window -t rest -x 80 -y 10
+    press 'STATE' v # three hosts have room: the table alone, either way
     # One connection a host, kept.
     [ "$(logins h1)" = "$logins" ]
+    printf 'q\n' >>"$T/typed"
+    every_key_was_typed
     press 'code 0' q
     sees 'hosts in sync'
     shown | grep -Eq '(^| )icanon'

@@ -115,6 +115,63 @@ sizes_of() { # story, word
 
 @test "an empty fleet" { sizes_of empty demo; }
 
+# The fleet at rest, of the program that plays looks at a fleet that isn't there: one of each kind, or many.
+open_rest() { # name, hosts, columns, rows, environment
+    tmux_ new-session -d -s "$1" -x "$3" -y "$4" \
+        "env TERM=tmux-256color ${5:-} '$FLEET_TEST_PROGRAMS/golden_rest_player' $2; echo \"left \$?\"; stty -a; sleep 600"
+    tmux_ set-option -t "$1" status off
+    tmux_ resize-window -t "$1" -x "$3" -y "$4"
+}
+
+@test "the fleet at rest: eight hosts, and 300" {
+    local size
+    for size in 40x10 80x24 120x40 200x60; do
+        open_rest "rest-$size" 8 "${size%x*}" "${size#*x}"
+        open_rest "rest-many-$size" 300 "${size%x*}" "${size#*x}"
+    done
+    for size in 40x10 80x24 120x40 200x60; do
+        settled "rest-$size" 'at rest'
+        matches "rest-$size" "rest-$size"
+        tmux_ kill-session -t "rest-$size"
+        settled "rest-many-$size" 'at rest'
+        matches "rest-many-$size" "rest-many-$size"
+        tmux_ kill-session -t "rest-many-$size"
+    done
+}
+
+@test "the fleet at rest: detail, keys, one cell and back, lines and back, ASCII, leaving" {
+    open_rest rest 8 80 24
+    settled rest 'at rest'
+    press rest Enter
+    matches rest rest-detail
+    press rest Escape '?'
+    matches rest rest-keys
+    press rest Escape
+    tmux_ resize-window -t rest -x 1 -y 1
+    sleep 0.3
+    tmux_ resize-window -t rest -x 80 -y 24
+    settled rest 'at rest'
+    matches rest rest-80x24
+    press rest s
+    settled rest 'plain lines: s brings'
+    [ "$(tmux_ display-message -p -t rest '#{alternate_on}')" = 0 ]
+    capture rest | grep -q '^node004  unhealthy: web: '
+    press rest s
+    matches rest rest-80x24
+    press rest q
+    settled rest 'left 0'
+    capture rest | grep -q '^prod: 2 of 8 hosts in sync'
+    capture rest | grep -Eq '(^| )icanon'
+    [ "$(tmux_ display-message -p -t rest '#{alternate_on} #{cursor_flag}')" = "0 1" ]
+    tmux_ kill-session -t rest
+    open_rest ascii 300 80 24 'LC_ALL=C NO_COLOR=1'
+    settled ascii 'at rest'
+    matches ascii rest-many-ascii
+    LC_ALL=C run -1 grep -q $'[\x80-\xff]' "$BATS_TEST_TMPDIR/screen"
+    run -1 grep -Eq '<([0-9]+,)*3[1-7][,>]' "$BATS_TEST_TMPDIR/screen"
+    tmux_ kill-session -t ascii
+}
+
 @test "detail, log, builds, keys and a filter" {
     open_screen views rollback 80 24
     settled views demo

@@ -361,7 +361,9 @@ Test(dashboard, a_reader_of_another_run_asks_nothing) {
         cr_expect_eq(dash.state.prompt, PROMPT_NONE);
     }
     press('?');
-    expect("(not here: read-only)");
+    expect("× roll the selected host back");
+    press('G');
+    expect("×  not here: read-only");
 }
 
 Test(dashboard, every_key_of_the_table_is_in_the_help) {
@@ -644,7 +646,7 @@ Test(dashboard, a_finished_run_looks_the_same_whenever_it_is_looked_at) {
     dash.live = false;
     char *later = draw();
     cr_expect_str_eq(live, later);
-    cr_expect(strstr(live, "over: failed (exit 3)") != NULL);
+    cr_expect(strstr(live, "over: failed (exit 3); once it is fixed: fleet update db2") != NULL);
     free(live);
     free(later);
 }

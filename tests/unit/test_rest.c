@@ -9,10 +9,11 @@
 
 #define START_MS INT64_C(1795367040000)
 #define HOSTS    3
+#define MANY     300
 
-static struct inv_host inv[HOSTS];
-static const struct inv_host *hosts[HOSTS];
-static const char *const logins[HOSTS] = {"root@10.0.0.11:2222", "root@10.0.0.12", ""};
+static struct inv_host inv[MANY];
+static const struct inv_host *hosts[MANY];
+static const char *const logins[MANY] = {"root@10.0.0.11:2222", "root@10.0.0.12", ""};
 static struct rest_view view;
 static size_t asked;
 static uint64_t every;
@@ -132,7 +133,7 @@ Test(rest, who_needs_a_person_stands_first_and_what_changed_is_told) {
     look(0, &status, NULL);
     lose(1, "10.0.0.12 port 22 refuses connections\033[2J");
     lose(2, "asleep");
-    expect("web1: unreachable, 10.0.0.12 port 22 refuses connections; 1 more needs a pers…");
+    expect("2 hosts need a person; web1: unreachable, 10.0.0.12 port 22 refuses connectio…");
     char *text = draw();
     cr_expect_lt(strstr(text, "? web1"), strstr(text, "≠ db1"));
     cr_expect_lt(strstr(text, "≠ db1"), strstr(text, "- laptop"));
@@ -199,6 +200,50 @@ Test(rest, keys_ask_again_pace_filter_and_leave) {
     press(KEY_ESCAPE);
     press('q');
     cr_expect(view.leave);
+}
+
+/* More hosts than rows: a cell a host above the table, which keeps those that need a person. */
+Test(rest, many_hosts_are_a_map) {
+    char names[MANY][8];
+    static const char *blank[MANY];
+    rest_view_release(&view);
+    for (size_t i = 0; i < MANY; i++) {
+        snprintf(names[i], sizeof(names[i]), "n%03zu", i + 1);
+        inv[i] = (struct inv_host){.index = i, .name = names[i]};
+        hosts[i] = &inv[i];
+        blank[i] = "";
+    }
+    struct rest_options options = {
+        .fleet = "prod", .hosts = hosts, .logins = blank, .host_count = MANY, .every_ms = 5000};
+    rest_view_init(&view, &options);
+    view.now_ms = START_MS;
+    screen_resize(&view.screen, 24, 80);
+    struct status status = good(7);
+    for (size_t i = 0; i < MANY - 1; i++) {
+        look(i, &status, NULL);
+    }
+    lose(2, "gone");
+    expect("\n ✓✓?✓✓✓");
+    expect("✓✓✓·\n");
+    expect("▸? n003");
+    press('v');
+    char *text = draw();
+    cr_expect_null(strstr(text, "✓✓?"), "the map is still there:\n%s", text);
+    free(text);
+    press('v');
+    view.screen.ascii = true;
+    expect("\n ++?+++");
+    press('?');
+    expect("these keys");
+    press('G');
+    expect("# drifted");
+    press(KEY_ESCAPE);
+    view.screen.ascii = false;
+    /* Where not all fit a cell shows the worst of its hosts. */
+    screen_resize(&view.screen, 12, 40);
+    expect("\n ?✓✓✓");
+    press('s');
+    cr_expect(view.swap);
 }
 
 Test(rest, any_size_is_drawn) {
