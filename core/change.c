@@ -19,12 +19,17 @@
 #define PAIRS_MAX 24
 /* Of each list of packages. */
 #define NAMES_MAX 200
+/* Hosts of a pair that are asked. */
+#define ASKED_MAX 3u
 
 struct pair {
     char *key; /* "CURRENT DESIRED" */
     char *current, *desired;
+    bool here; /* both lie in this machine's store */
+    unsigned asked;
+    bool heard;
     struct plan_closure from, to;
-    char *packages, *closure_bytes; /* NULL: not known */
+    struct event *event; /* that tells it; NULL: not known, or told */
 };
 
 struct changes {
@@ -61,15 +66,25 @@ static void on_stop(uv_async_t *stop) {
     end_batch(stop->data);
 }
 
+struct event *change_event_new(const char *current, const char *desired,
+                               const struct plan_list *from, const struct plan_list *to) {
+    struct event *event = event_new(EVENT_CHANGE);
+    struct plan_packages packages;
+    plan_packages_compare(from, to, &packages);
+    event->current = xstrdup(current);
+    event->desired = xstrdup(desired);
+    event->packages = plan_packages_json(&packages, NAMES_MAX);
+    plan_packages_free(&packages);
+    return event;
+}
+
 static void compare_pair(struct pair *pair) {
     if (pair->from.known && pair->to.known) {
-        struct plan_packages packages;
-        plan_packages_compare(&pair->from.paths, &pair->to.paths, &packages);
-        pair->packages = plan_packages_json(&packages, NAMES_MAX);
-        pair->closure_bytes =
+        pair->event =
+            change_event_new(pair->current, pair->desired, &pair->from.paths, &pair->to.paths);
+        pair->event->closure_bytes =
             xasprintf("{\"from\":%llu,\"to\":%llu}", (unsigned long long)pair->from.bytes,
                       (unsigned long long)pair->to.bytes);
-        plan_packages_free(&packages);
     }
     plan_list_free(&pair->from.paths);
     plan_list_free(&pair->to.paths);
@@ -81,8 +96,10 @@ static void compare_batch(uv_work_t *work) {
     changes->closures = plan_closures_new(&changes->inner, transport);
     for (size_t i = changes->first; i < changes->end; i++) {
         struct pair *pair = &changes->pairs[i];
-        plan_closures_ask(changes->closures, NULL, NULL, pair->current, &pair->from);
-        plan_closures_ask(changes->closures, NULL, NULL, pair->desired, &pair->to);
+        if (pair->here) {
+            plan_closures_ask(changes->closures, NULL, NULL, pair->current, &pair->from);
+            plan_closures_ask(changes->closures, NULL, NULL, pair->desired, &pair->to);
+        }
     }
     plan_closures_run(changes->closures, on_answered, changes);
     uv_run(&changes->inner, UV_RUN_DEFAULT);
@@ -103,21 +120,15 @@ static void free_all(struct changes *changes) {
         free(pair->key);
         free(pair->current);
         free(pair->desired);
-        free(pair->packages);
-        free(pair->closure_bytes);
+        event_free(pair->event);
     }
     name_index_free(changes->known);
     free(changes);
 }
 
 static void tell(struct changes *changes, struct pair *pair) {
-    struct event *event = event_new(EVENT_CHANGE);
-    event->current = xstrdup(pair->current);
-    event->desired = xstrdup(pair->desired);
-    event->packages = pair->packages;
-    event->closure_bytes = pair->closure_bytes;
-    pair->packages = NULL;
-    pair->closure_bytes = NULL;
+    struct event *event = pair->event;
+    pair->event = NULL;
     changes->on_change(event, changes->arg);
 }
 
@@ -131,7 +142,7 @@ static void on_compared(uv_work_t *work, int status) {
     uv_loop_close(&changes->inner);
     changes->working = false;
     for (size_t i = changes->first; i < changes->end && !changes->closed; i++) {
-        if (changes->pairs[i].packages != NULL) {
+        if (changes->pairs[i].event != NULL) {
             tell(changes, &changes->pairs[i]);
         }
     }
@@ -163,23 +174,53 @@ struct changes *changes_new(uv_loop_t *loop, void (*on_change)(struct event *eve
     return changes;
 }
 
-void changes_note(struct changes *changes, const char *current, const char *desired) {
-    if (changes->count == PAIRS_MAX || current[0] == '\0' || desired[0] == '\0' ||
-        strcmp(current, desired) == 0) {
-        return;
+static bool are_here(const char *current, const char *desired) {
+    return access(current, F_OK) == 0 && access(desired, F_OK) == 0;
+}
+
+/* The pair; NULL where it is none, or one too many. One that is new is begun, where it lies here. */
+static struct pair *find_pair(struct changes *changes, const char *current, const char *desired,
+                              bool add) {
+    if (current[0] == '\0' || desired[0] == '\0' || strcmp(current, desired) == 0) {
+        return NULL;
     }
     AUTO_FREE char *key = xasprintf("%s %s", current, desired);
-    if (name_index_find(changes->known, key) != NAME_INDEX_NONE || access(current, F_OK) != 0 ||
-        access(desired, F_OK) != 0) {
-        return;
+    size_t known = name_index_find(changes->known, key);
+    if (known != NAME_INDEX_NONE) {
+        return &changes->pairs[known];
     }
+    if (!add || changes->count == PAIRS_MAX) {
+        return NULL;
+    }
+    bool here = are_here(current, desired);
     struct pair *pair = &changes->pairs[changes->count];
-    *pair = (struct pair){
-        .key = xstrdup(key), .current = xstrdup(current), .desired = xstrdup(desired)};
+    *pair = (struct pair){.key = xstrdup(key),
+                          .current = xstrdup(current),
+                          .desired = xstrdup(desired),
+                          .here = here};
     name_index_add(changes->known, pair->key, changes->count++);
-    if (!changes->working) {
+    if (here && !changes->working) {
         start_batch(changes);
     }
+    return pair;
+}
+
+void changes_note(struct changes *changes, const char *current, const char *desired) {
+    find_pair(changes, current, desired, are_here(current, desired));
+}
+
+bool changes_ask_host(struct changes *changes, const char *current, const char *desired) {
+    struct pair *pair = find_pair(changes, current, desired, true);
+    return pair != NULL && !pair->here && !pair->heard && pair->asked++ < ASKED_MAX;
+}
+
+bool changes_hear(struct changes *changes, const struct event *event) {
+    struct pair *pair = find_pair(changes, event->current, event->desired, false);
+    bool first = pair != NULL && !pair->heard;
+    if (first) {
+        pair->heard = true;
+    }
+    return first;
 }
 
 void changes_close(struct changes *changes) {

@@ -194,6 +194,7 @@ struct host {
     bool unguarded; /* `rollback: false`: committed before it was activated, nothing to renew */
     uint64_t lock_wait_until_ms;
     struct copy_job *copy;
+    bool compare; /* tell what the copy changes */
     bool copied;
     bool wanted; /* the step has asked for its grant */
     bool granted[ACT_COUNT];

@@ -8,6 +8,7 @@
 
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
+#include "core/change.h"
 
 #define BOOT_ENTRY_BYTES 16384 /* a menu entry and the default, with blocks to spare */
 #define LOCK_RETRY_MS    2000u
@@ -142,9 +143,35 @@ static void on_copy_log(const char *line, size_t len, void *arg) {
     host_log(arg, "nix", line, len);
 }
 
+/* What the host runs, and what it is sent: compared here, off the coordinator's turn. */
+static void on_copy_before(char *const *paths, size_t count, const struct closure *copied,
+                           void *arg) {
+    struct host *host = arg;
+    struct plan_list from = {0};
+    struct plan_list to = {0};
+    for (size_t i = 0; i < count; i++) {
+        plan_list_add(&from, paths[i]);
+    }
+    for (size_t i = 0; i < copied->count; i++) {
+        plan_list_add(&to, copied->paths[i]->path);
+    }
+    plan_list_settle(&from);
+    plan_list_settle(&to);
+    struct event *event = change_event_new(host->current, host->desired, &from, &to);
+    event->ts_ms = clock_wall_ms(host->env.clock);
+    plan_list_free(&from);
+    plan_list_free(&to);
+    host->sink.event(event, host->sink.arg);
+}
+
+void host_compare(struct host *host) {
+    host->compare = true;
+}
+
 static const struct copy_handlers copy_handlers = {.on_progress = on_copy_progress,
                                                    .on_done = on_copy_done,
                                                    .on_failed = on_copy_failed,
+                                                   .on_before = on_copy_before,
                                                    .on_log = on_copy_log};
 
 /* With a cache of its own the target fetches from there, first or only; that it was asked for a path
@@ -181,6 +208,7 @@ static enum step_result begin_copy(struct host *host, struct copier *copier) {
                                    .substitute = substitute != INV_SUBSTITUTE_NO ||
                                                  host->plan.inv->copy.cache_push != NULL,
                                    .compress = compress[host->plan.inv->copy.compress],
+                                   .before = host->compare ? host->current : NULL,
                                    .max_rate = host->plan.inv->copy.max_rate};
     if (host->connects > 1) {
         host_renew_lock(host); /* this ends the lost connection there, whose import holds locks */

@@ -22,6 +22,7 @@ enum order_kind {
     ORDER_DESIRED,
     ORDER_END,
     ORDER_GRANT,
+    ORDER_COMPARE,
     ORDER_LEAVE,
     ORDER_TAKE_BACK,
     ORDER_REPROBE,
@@ -388,6 +389,9 @@ static void give_order(struct host *host, const struct order *order) {
     case ORDER_GRANT:
         host_grant(host, order->act);
         break;
+    case ORDER_COMPARE:
+        host_compare(host);
+        break;
     case ORDER_LEAVE:
         host_leave(host);
         break;
@@ -452,6 +456,10 @@ void lane_end(struct lane *lane, size_t host, enum host_state state, const struc
 
 void lane_grant(struct lane *lane, size_t host, enum act act) {
     give(lane, ORDER_GRANT, host, &(struct order){.act = act});
+}
+
+void lane_compare(struct lane *lane, size_t host) {
+    give(lane, ORDER_COMPARE, host, &(struct order){.path = NULL});
 }
 
 void lane_leave(struct lane *lane, size_t host) {

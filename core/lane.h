@@ -51,6 +51,7 @@ void lane_desired(struct lane *lane, size_t host, const char *path,
                   const struct host_source *source);
 void lane_end(struct lane *lane, size_t host, enum host_state state, const struct error *error);
 void lane_grant(struct lane *lane, size_t host, enum act act);
+void lane_compare(struct lane *lane, size_t host); /* host_compare */
 void lane_leave(struct lane *lane, size_t host);
 void lane_take_back(struct lane *lane, size_t host, const struct error *why);
 void lane_reprobe(struct lane *lane, size_t host);

@@ -118,6 +118,16 @@ static void skip_host(struct run *run, const struct rollout_decision *decision) 
     }
 }
 
+/* What this host's copy will change, unless that is known of another one. */
+static void ask_for_change(struct run *run, size_t host) {
+    const struct view_host *known = view_host(run->view, run->options->hosts[host]->name);
+    const char *desired = run->hosts[host].desired;
+    if (known != NULL && known->current != NULL && desired != NULL &&
+        changes_ask_host(run->changes, known->current, desired)) {
+        lane_compare(run->hosts[host].lane, host);
+    }
+}
+
 /* What a decision does, once it is on disk. */
 static void carry_out(struct run *run, const struct rollout_decision *decision) {
     /* Decisions of no host carry host 0, which an empty fleet does not have. */
@@ -130,6 +140,9 @@ static void carry_out(struct run *run, const struct rollout_decision *decision) 
     }
     switch (decision->kind) {
     case ROLLOUT_GRANT:
+        if (decision->act == ACT_COPY) {
+            ask_for_change(run, decision->host);
+        }
         lane_grant(lane, decision->host, decision->act);
         break;
     case ROLLOUT_LEAVE:

@@ -10,6 +10,14 @@
 static void take_event(struct run *run, struct lane_report *report) {
     struct event *event = report->event;
     report->event = NULL;
+    if (event->type == EVENT_CHANGE) {
+        if (changes_hear(run->changes, event)) {
+            run_publish(run, event, false);
+        } else {
+            event_free(event);
+        }
+        return;
+    }
     event->wave = (uint32_t)rollout_wave_of(run->rollout, report->host);
     if (event->type == EVENT_LOG && !run_log_has_room(run, report->host)) {
         event_free(event);

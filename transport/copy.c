@@ -1,8 +1,8 @@
 /* The copier's public face and its driver (see copy.h and copy_internal.h).
  *
  * The driver is one timer: woken at once after anything happened, else every TICK_MS while jobs
- * are on their way. It is the only place from which the owner's callbacks are called (on_log
- * apart) and where jobs are freed. A callback may close any job, start others and free the copier.
+ * are on their way. It is the only place from which the owner's callbacks are called (on_log and
+ * on_before apart) and where jobs are freed. A callback may close any job, start others and free the copier.
  */
 #include "transport/copy.h"
 
@@ -115,6 +115,8 @@ struct copy_job *copy_start(struct copier *copier, struct conn *target, const ch
     job->target = target;
     job->top = xstrdup(top);
     job->command = xstrdup(options->command);
+    bool told = options->before != NULL && store_path_is_valid(options->before);
+    job->before.path = told ? xstrdup(options->before) : NULL;
     job->options = *options;
     job->handlers = *handlers;
     job->arg = arg;

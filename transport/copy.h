@@ -52,6 +52,8 @@ struct copy_options {
     struct elevation elevation;
     bool substitute; /* let the target fetch from its substituters first */
     enum copy_compress compress;
+    /* What the target runs: on_before tells its closure. Copied; NULL: nobody wants to know. */
+    const char *before;
     uint64_t max_rate;         /* bytes a second, 0: none */
     uint64_t stall_timeout_ms; /* no byte and no ack for so long is FLEET_ERR_TIMEOUT; 0: 60 s. The
                                   target's "waiting for the big garbage collector lock" suspends it. */
@@ -73,6 +75,9 @@ struct copy_handlers {
      * "untrusted-user" (both remedies named), "source-corrupt", "source-lost" (the source's
      * connection: start again with a copier of a new one), "no-nix", "nix-too-old", "copy-failed". */
     void (*on_failed)(const struct error *error, void *arg);
+    /* The store paths of `before`, unless the target lacks it, and what is copied; before on_done.
+     * Costs no round trip where something is copied, else one. During the call only. May be NULL. */
+    void (*on_before)(char *const *paths, size_t count, const struct closure *copied, void *arg);
     /* A line of the target's stderr worth showing, uncleaned. May be NULL. */
     void (*on_log)(const char *line, size_t len, void *arg);
 };

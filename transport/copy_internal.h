@@ -4,8 +4,8 @@
  * Who calls whom: stream callbacks only record, parse and move bytes; they end in copier_wake.
  * The driver (copy.c, a timer) then does everything that tells the owner something or frees
  * memory. So no object dies under a callback's feet, and the owner may close anything from
- * anywhere. The one exception is on_log, whose bytes don't outlive the callback; a job closed in
- * it is freed later by the driver.
+ * anywhere. The exceptions are on_log and on_before, whose bytes don't outlive the callback; a job
+ * closed in them is freed later by the driver.
  */
 #ifndef FLEET_TRANSPORT_COPY_INTERNAL_H
 #define FLEET_TRANSPORT_COPY_INTERNAL_H
@@ -55,6 +55,21 @@ struct copy_held {
     int64_t allowance; /* bytes that may go now; negative after a chunk larger than it */
 };
 
+/* The closure of what the target runs, asked for beside the copy (copy_before.c). */
+enum copy_before_due {
+    COPY_BEFORE_NOTHING,
+    COPY_BEFORE_VALID,
+    COPY_BEFORE_CLOSURE
+};
+struct copy_before {
+    char *path;               /* NULL: nobody wants to know */
+    enum copy_before_due due; /* what the target owes an answer to */
+    bool told, list_begun;
+    uint64_t left;
+    char **paths;
+    size_t count;
+};
+
 struct copy_job {
     struct copy_job *prev, *next;
     struct copier *copier;
@@ -78,6 +93,7 @@ struct copy_job {
     bool list_begun;
     uint64_t list_left;
     bool substituted;
+    struct copy_before before;
 
     /* The second channel, `zstd -dc | nix-store --serve --write`: where `packed`, paths go there and
      * are acknowledged there; `stream` keeps the locks and answers the questions. */
@@ -197,6 +213,17 @@ uint64_t copy_job_stall_ms(const struct copy_job *job);
 void copy_job_tick(struct copy_job *job, uint64_t now_ms, uint64_t elapsed_ms);
 void copy_job_update_progress(struct copy_job *job);
 void copy_job_free(struct copy_job *job);
+
+/* copy_before.c: what the target runs, where that was asked for. */
+/* Appends the question; it goes ahead of that about the copy. */
+void copy_before_ask(struct copy_job *job, struct buf *out);
+/* What comes next on the job's channel is an answer of these. */
+bool copy_before_is_next(const struct copy_job *job);
+/* 1 when it took a whole answer, as serve_take_*. */
+int copy_before_take(struct copy_job *job, struct error *error);
+/* The channel is gone; and the job is. */
+void copy_before_reset(struct copy_job *job);
+void copy_before_free(struct copy_job *job);
 
 /* copy_pipe.c: the channel for compressed bytes. */
 /* True where one should be opened first; it then is being opened. */

@@ -43,6 +43,7 @@ static void end_channel(struct copy_job *job) {
     }
     copy_pipe_close(job);
     serve_reader_free(&job->reader);
+    copy_before_reset(job);
     copy_words_clear(&job->words);
     for (size_t i = 0; i < job->held.count; i++) {
         chunk_unref(job->held.chunks[job->held.first + i]);
@@ -72,6 +73,7 @@ void copy_job_fail(struct copy_job *job, const struct error *error) {
 
 void copy_job_free(struct copy_job *job) {
     end_channel(job);
+    copy_before_free(job);
     copy_words_free(&job->words);
     free(job->held.chunks);
     free(job->missing);
@@ -201,6 +203,7 @@ static void ask(struct copy_job *job) {
                                START_TIMEOUT_MS, &job_handlers, job);
     struct buf out = BUF_INIT;
     serve_put_hello(&out);
+    copy_before_ask(job, &out);
     put_query(job, &out, true, false);
     stream_write(job->stream, out.data, out.len);
     buf_free(&out);
@@ -263,6 +266,10 @@ static void know_missing(struct copy_job *job) {
     job->progress_ms = 0;
     copy_job_update_progress(job);
     if (job->missing_count > 0 && copy_pipe_begin(job)) {
+        return;
+    }
+    if (job->missing_count == 0 && job->before.due != COPY_BEFORE_NOTHING) {
+        copy_job_verify(job); /* it is answered behind what is still to be told */
         return;
     }
     copy_job_set_state(job, job->missing_count > 0 ? COPY_WAITING : COPY_DONE);
@@ -335,6 +342,9 @@ static int refuse_rest(struct copy_job *job, struct error *error) {
 
 /* Takes one item of the answer that is due; 1 if there may be more. */
 static int take_answer(struct copy_job *job, struct error *error) {
+    if (job->greeted && copy_before_is_next(job)) {
+        return copy_before_take(job, error);
+    }
     if (!job->packed && job->acked < job->pushed_count) {
         return copy_job_take_ack(job, &job->reader, error);
     }

@@ -157,13 +157,18 @@ static void write_tree(struct pane *pane, const struct tree *tree, size_t at, co
         screen_put(screen, row, 1, screen->cols, TONE_DIM, below);
         screen_put(screen, row, name + 1, screen->cols - 1, TONE_DIM, step->last_line);
     }
+    size_t left = 0;
+    for (size_t child = tree->first[at]; child != MODEL_NONE; child = tree->next[child]) {
+        left++;
+    }
     /* What is at work first, then what waits; what is done at the end. */
     for (int pass = 0; pass < 3 && !closed; pass++) {
         for (size_t child = tree->first[at]; child != MODEL_NONE; child = tree->next[child]) {
             int wanted = tree->busy[child] > 0 ? 0 : tree->waiting[child] > 0 ? 1 : 2;
             if (wanted == pass) {
-                char *child_lead = xasprintf("%s├ ", below);
-                char *child_below = xasprintf("%s│ ", below);
+                bool last = --left == 0;
+                char *child_lead = xasprintf(last ? "%s└ " : "%s├ ", below);
+                char *child_below = xasprintf(last ? "%s  " : "%s│ ", below);
                 write_tree(pane, tree, child, child_lead, child_below, depth + 1);
                 free(child_lead);
                 free(child_below);

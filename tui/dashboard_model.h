@@ -71,6 +71,7 @@ struct model_step {
     char *drv;
     char *phase, *machine, *last_line; /* or NULL */
     size_t parent;                     /* a step before this one, or MODEL_NONE */
+    size_t same;                       /* the same one at another place, or MODEL_NONE */
     size_t host;                       /* whose build named it first, or MODEL_NONE */
     enum model_step_state state;
     int64_t began_ms, ended_ms; /* 0: not yet */

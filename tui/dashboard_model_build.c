@@ -1,7 +1,8 @@
 /* Builds as a tree, and what an update changes in packages (see dashboard_model_build.h).
  *
  * A step's parent stands before it in the array, as Nix's list is told from what was asked for
- * down; what several hosts need stands under the first that named it.
+ * down; what several hosts need stands under the first that named it. A derivation that is built at
+ * two places, for hosts with build hosts of their own, is two steps.
  */
 #include "tui/dashboard_model_build.h"
 
@@ -53,31 +54,58 @@ static size_t find_step(const struct model *model, const char *drv) {
     return at != NAME_INDEX_NONE ? at : MODEL_NONE;
 }
 
-/* The step of that derivation, made where it is new; NULL where there are too many. */
-static struct model_step *obtain_step(struct model *model, size_t host, const char *drv,
-                                      const char *parent) {
-    size_t at = find_step(model, drv);
-    if (at != MODEL_NONE) {
-        return &model->steps[at];
+/* The one that this host's build has named, where there are several; else the first. */
+static size_t find_step_of(const struct model *model, size_t host, const char *drv) {
+    size_t first = find_step(model, drv);
+    for (size_t at = first; at != MODEL_NONE; at = model->steps[at].same) {
+        if (model->steps[at].host == host) {
+            return at;
+        }
     }
-    if (model->step_count == MODEL_STEPS || drv == NULL || drv[0] == '\0') {
+    return first;
+}
+
+/* Where it is built or fetched is known of both and differs: another host's build at another place. */
+static bool is_elsewhere(const struct model_step *step, size_t host, const char *machine) {
+    return step->machine != NULL && machine != NULL && step->host != host &&
+           strcmp(step->machine, machine) != 0;
+}
+
+/* The step of that derivation at that place, made where it is new; NULL where there are too many. */
+static struct model_step *obtain_step(struct model *model, size_t host, const struct event *event) {
+    size_t first = find_step(model, event->drv);
+    size_t last = MODEL_NONE;
+    for (size_t at = first; at != MODEL_NONE; at = model->steps[at].same) {
+        if (!is_elsewhere(&model->steps[at], host, event->machine)) {
+            return &model->steps[at];
+        }
+        last = at;
+    }
+    if (model->step_count == MODEL_STEPS || event->drv == NULL || event->drv[0] == '\0') {
         return NULL;
     }
     if (model->steps == NULL) {
         model->steps = xcalloc(MODEL_STEPS, sizeof(*model->steps));
         model->step_index = name_index_new();
     }
+    size_t parent = find_step_of(model, host, event->parent);
     struct model_step *step = &model->steps[model->step_count];
-    *step = (struct model_step){.drv = cleaned(drv, NAME_BYTES), .host = host};
-    step->parent = find_step(model, parent);
-    name_index_add(model->step_index, step->drv, model->step_count++);
+    *step = (struct model_step){.drv = cleaned(event->drv, NAME_BYTES),
+                                .machine = cleaned(event->machine, NAME_BYTES),
+                                .parent = parent,
+                                .same = MODEL_NONE,
+                                .host = host};
+    if (last != MODEL_NONE) {
+        model->steps[last].same = model->step_count++;
+    } else {
+        name_index_add(model->step_index, step->drv, model->step_count++);
+    }
     return step;
 }
 
 static void apply_step(struct model *model, size_t host, const struct event *event) {
     enum model_step_state state = step_state(event->state);
-    struct model_step *step =
-        state != STEP_STATE_COUNT ? obtain_step(model, host, event->drv, event->parent) : NULL;
+    struct model_step *step = state != STEP_STATE_COUNT ? obtain_step(model, host, event) : NULL;
     /* Another host's list says again that it is waited for. */
     if (step == NULL || (state == STEP_IS_WAITING && step->state != STEP_IS_WAITING)) {
         return;
@@ -106,8 +134,8 @@ static bool is_below(const struct model *model, size_t at, size_t top) {
 }
 
 /* A host's system is built: what it still waited for was built for another, or came from a cache. */
-static void apply_built(struct model *model, const struct event *event) {
-    size_t top = find_step(model, event->drv);
+static void apply_built(struct model *model, size_t host, const struct event *event) {
+    size_t top = find_step_of(model, host, event->drv);
     for (size_t i = 0; top != MODEL_NONE && i < model->step_count; i++) {
         struct model_step *step = &model->steps[i];
         if (step->state < STEP_IS_FAILED && is_below(model, i, top)) {
@@ -121,13 +149,13 @@ void model_apply_build(struct model *model, size_t number, const struct event *e
     if (event->type == EVENT_DERIVATION) {
         apply_step(model, number, event);
     } else if (event->type == EVENT_LOG && event->drv != NULL) {
-        size_t at = find_step(model, event->drv);
+        size_t at = find_step_of(model, number, event->drv);
         if (at != MODEL_NONE) {
             replace(&model->steps[at].last_line, event->line, LINE_BYTES);
         }
     } else if (event->type == EVENT_BUILD && event->state != NULL &&
                strcmp(event->state, "built") == 0) {
-        apply_built(model, event);
+        apply_built(model, number, event);
     }
 }
 

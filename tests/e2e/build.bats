@@ -72,6 +72,8 @@ PYTHON
         [[ $path == /nix/store/* ]]
         [ ! -e "$path" ]
     done
+    # What changed in packages is known all the same: the hosts told what they ran.
+    grep -q '"type":"change".*"name":"libfoo","from":"1.2.[0-9]*","to":"1.2.1[0-9]*"' "$events"
     # The builder's own words came as they were said.
     grep -q '"stream":"build","line":"building ' "$events"
 }
@@ -230,6 +232,9 @@ builders() {
     [ "$(builders)" = "h1:h1 h2:h2 h3:h2" ]
     grep -q '"host":"h2".*refuses connections.*the next of \\"build.on\\" takes it' "$events"
     for host in h1 h2 h3; do [ ! -e "$(built_path "$host")" ]; done
+    for host in h1 h2; do
+        grep '"type":"derivation"' "$events" | grep "\"host\":\"$host\"" | grep -q "\"machine\":\"$host\""
+    done
     # Where none of them is there it is a failed build, and the others go on.
     inventory h1 h2="$(system good v7)" "hosts.h1.system.args.version=\"$version-b\"" \
         'hosts.h1.build={"on": {"address": "127.0.0.1", "port": 9}}'

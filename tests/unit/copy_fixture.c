@@ -93,12 +93,26 @@ static void on_log(const char *line, size_t len, void *arg) {
     buf_add_char(&target->log, '\n');
 }
 
-const struct copy_handlers handlers = {
-    .on_progress = on_progress, .on_done = on_done, .on_failed = on_failed, .on_log = on_log};
+static void on_before(char *const *paths, size_t count, const struct closure *copied, void *arg) {
+    struct target *target = arg;
+    cr_expect_eq(target->done, 0, "told after the end");
+    for (size_t i = 0; i < count; i++) {
+        cr_expect(store_path_is_valid(paths[i]));
+    }
+    target->told++;
+    target->runs_paths = count;
+    target->copied_paths = copied->count;
+}
+
+const struct copy_handlers handlers = {.on_progress = on_progress,
+                                       .on_done = on_done,
+                                       .on_failed = on_failed,
+                                       .on_before = on_before,
+                                       .on_log = on_log};
 
 void start(size_t i) {
     struct target *target = &targets[i];
-    target->done = target->failed = target->progressed = 0;
+    target->done = target->failed = target->progressed = target->told = 0;
     target->last = (struct copy_progress){0};
     options.command = target->command;
     target->job = copy_start(copier, &target->conn.conn, TOP, &options, &handlers, target);

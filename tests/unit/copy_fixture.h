@@ -20,7 +20,8 @@ struct target {
     char *command;
     struct copy_progress first, last;
     struct buf log;
-    int done, failed, progressed;
+    int done, failed, progressed, told; /* told: what it runs */
+    size_t runs_paths, copied_paths;
     struct error error;
 };
 

@@ -106,3 +106,36 @@ Test(change, a_pair_is_compared_once) {
     free(from);
     free(to);
 }
+
+#define OLD "/nix/store/3q1b2v5l0hq0i8a6p1k7m4n2c9d0x5zr-nixos-system-old"
+#define NEW "/nix/store/9fw3m1kxg4r1qz8h2y6d5a7s0v3b8n4j-nixos-system-new"
+
+/* Systems that lie elsewhere: the first hosts of a pair are asked, and the first answer is told. */
+Test(change, hosts_are_asked_for_what_lies_elsewhere) {
+    for (int i = 0; i < 3; i++) {
+        cr_expect(changes_ask_host(changes, OLD, NEW));
+    }
+    cr_expect_not(changes_ask_host(changes, OLD, NEW), "a thousand would be asked");
+    cr_expect_not(changes_ask_host(changes, NEW, NEW));
+    cr_expect_not(changes_ask_host(changes, "", NEW));
+    cr_expect(changes_ask_host(changes, NEW, OLD));
+    struct plan_list from = {0};
+    struct plan_list to = {0};
+    plan_list_add(&from, "/nix/store/00000000000000000000000000000001-jq-1.6");
+    plan_list_add(&to, "/nix/store/00000000000000000000000000000002-jq-1.7");
+    struct event *event = change_event_new(OLD, NEW, &from, &to);
+    cr_expect(strstr(event->packages, "{\"name\":\"jq\",\"from\":\"1.6\",\"to\":\"1.7\"}") != NULL);
+    cr_expect(changes_hear(changes, event));
+    cr_expect_not(changes_hear(changes, event), "told twice");
+    cr_expect(changes_ask_host(changes, NEW, OLD), "another pair");
+    event_free(event);
+    plan_list_free(&from);
+    plan_list_free(&to);
+    for (int i = 0; i < 40; i++) {
+        char *path = xasprintf("/nix/store/%032d-system", i);
+        cr_expect_eq(changes_ask_host(changes, OLD, path), i < 22);
+        free(path);
+    }
+    cr_expect_eq(uv_run(&loop, UV_RUN_NOWAIT), 0, "no work was begun");
+    close_all();
+}

@@ -9,6 +9,9 @@
 #include "tests/unit/copy_fixture.h"
 #include "transport/local.h"
 
+/* Refers to nothing. */
+#define SMALL_PATH "/nix/store/00000000000000000000000000000002-small-2"
+
 TestSuite(copy, .init = setup, .fini = teardown, .timeout = 100);
 
 Test(copy, brings_a_closure_to_an_empty_store) {
@@ -65,6 +68,61 @@ Test(copy, takes_two_round_trips) {
     await(0);
     expect_good(0);
     cr_expect_eq(targets[0].conn.exec_count, 1u);
+}
+
+/* What the target runs is told on the same channel: where something is copied, where nothing is; and
+ * where it is not valid there, nothing is told and nothing is lost. */
+Test(copy, tells_what_the_target_runs) {
+    make_store(40, 1);
+    cr_assert_eq(run("nix-store --store 'local?root=%s/src' --export %s | nix-store --store "
+                     "'local?root=%s/dst0' --import >/dev/null",
+                     folder, MIXED, folder),
+                 0);
+    options.before = MIXED;
+    start(0);
+    await(0);
+    expect_good(0);
+    cr_expect_eq(targets[0].told, 1);
+    cr_expect_eq(targets[0].runs_paths, 1u);
+    cr_expect_eq(targets[0].copied_paths, 42u);
+    cr_expect_eq(targets[0].last.paths_total, 41u);
+    cr_expect_eq(targets[0].conn.exec_count, 1u);
+    stop(0);
+    options.before = TOP;
+    start(0);
+    start(1);
+    await(0);
+    await(1);
+    expect_good(0);
+    expect_good(1);
+    cr_expect_eq(targets[0].told, 1);
+    cr_expect_eq(targets[0].runs_paths, 42u);
+    cr_expect_eq(targets[1].told, 0);
+    stop(0);
+    options.before = "/tmp/no store path";
+    start(0);
+    await(0);
+    expect_good(0);
+    cr_expect_eq(targets[0].told, 0);
+}
+
+/* A channel that begins anew in mid-path asks anew, and tells once. */
+Test(copy, a_slow_target_tells_once_what_it_runs) {
+    make_store(40, 24);
+    cr_assert_eq(run("nix-store --store 'local?root=%s/src' --export %s | nix-store "
+                     "--store 'local?root=%s/dst0' --import >/dev/null",
+                     folder, SMALL_PATH, folder),
+                 0);
+    options.before = SMALL_PATH;
+    targets[0].conn.write_rate = 1000000;
+    start(0);
+    options.before = NULL;
+    start(1);
+    await(1);
+    targets[0].conn.write_rate = 0;
+    await(0);
+    expect_good(0);
+    cr_expect_eq(targets[0].told, 1);
 }
 
 /* The login shell's last descendant is nix-store. */

@@ -561,7 +561,7 @@ Test(dashboard, builds_are_a_tree_opened_where_something_happens) {
     expect("buildPhase     big");
     expect("02:11");
     expect("│    CC kernel/sched.o");
-    expect("├ ◌ units  1 below waits");
+    expect("└ ◌ units  1 below waits");
     expect_not("unit-web");
     /* What another host also waits for isn't waited for anew. */
     say_step("db2", "waiting", "linux-6.6", "system-db2");
@@ -570,9 +570,56 @@ Test(dashboard, builds_are_a_tree_opened_where_something_happens) {
     expect("✗ linux-6.6");
     say_step("db1", "built", "linux-6.6", NULL);
     expect_not("├");
+    expect_not("└");
     expect("system-db1  2 below wait, 1 below done");
     say_build("db1", "built", "system-db1");
     expect("derivations: 4 done");
+}
+
+static void say_step_at(const char *host, const char *state, const char *drv, const char *parent,
+                        const char *machine) {
+    struct event *event = say(EVENT_DERIVATION, host);
+    event->state = xstrdup(state);
+    event->drv = xasprintf(STORE "%s.drv", drv);
+    event->parent = parent != NULL ? xasprintf(STORE "%s.drv", parent) : NULL;
+    event->machine = xstrdup(machine);
+    tell(event);
+}
+
+/* What both need is built at each place, and each place's line says how it goes there. */
+Test(dashboard, two_build_hosts_build_the_same_side_by_side) {
+    static const char *const places[][2] = {{"db1", "east"}, {"db2", "west"}};
+    begin(2, 1);
+    for (size_t i = 0; i < 2; i++) {
+        const char *host = places[i][0];
+        char *top = xasprintf("system-%s", host);
+        say_build(host, "building", top);
+        say_step_at(host, "waiting", top, NULL, places[i][1]);
+        say_step_at(host, "waiting", "linux-6.6", top, places[i][1]);
+        say_step_at(host, "building", "linux-6.6", NULL, places[i][1]);
+        free(top);
+    }
+    press('b');
+    expect("derivations: 2 building, 2 waiting");
+    expect("building       east");
+    expect("building       west");
+    say_step_at("db1", "built", "linux-6.6", NULL, "east");
+    expect("derivations: 1 building, 2 waiting, 1 done");
+    expect_not("building       east");
+    expect("building       west");
+    struct event *line = say(EVENT_LOG, "db2");
+    line->stream = xstrdup("build");
+    line->line = xstrdup("CC kernel/sched.o");
+    line->drv = xstrdup(STORE "linux-6.6.drv");
+    tell(line);
+    expect("CC kernel/sched.o");
+    say_build("db1", "built", "system-db1");
+    expect("derivations: 1 building, 1 waiting, 2 done");
+    /* East is gone, and west takes its build on: no step is left behind. */
+    say_step_at("db1", "building", "linux-6.6", NULL, "west");
+    say_step_at("db2", "built", "linux-6.6", NULL, "west");
+    say_build("db2", "built", "system-db2");
+    expect_not("waiting");
 }
 
 Test(dashboard, a_tree_of_any_depth_and_size_is_drawn) {
