@@ -253,6 +253,7 @@ void build_files_argv(const struct inv_system *const *systems, size_t count, con
 static void free_strings(char **strings, size_t count) {
     for (size_t i = 0; i < count; i++) {
         auto_free(&strings[i]);
+        strings[i] = NULL;
     }
 }
 

@@ -111,6 +111,7 @@ void plan_host_judge(struct plan_host *host) {
 }
 
 void plan_host_free(struct plan_host *host) {
+    free(host->asking);
     free(host->desired);
     free(host->current);
     free(host->booted);

@@ -132,6 +132,7 @@ struct plan_host {
     struct plan_list active;
     bool has_systemd;
     bool reboot_due; /* booted another kernel than its profile has, before any update */
+    void *asking;    /* core/plan_ask.c's own, while it asks */
     /* What follows, by plan_host_judge. */
     bool judged;
     bool change;    /* an update would do something */

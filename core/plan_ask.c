@@ -25,6 +25,7 @@ struct asking {
 static void finish(struct asking *asking, const struct error *error) {
     static const struct error none = ERROR_INIT;
     struct asking call = *asking;
+    call.host->asking = NULL;
     free(asking);
     call.done(error != NULL ? error : &none, call.arg);
 }
@@ -187,6 +188,7 @@ static void on_inspected(int err, const struct target_reply *reply, const struct
 void plan_ask(struct shell *shell, struct plan_host *host, plan_ask_done done, void *arg) {
     struct asking *asking = xcalloc(1, sizeof(*asking));
     *asking = (struct asking){.shell = shell, .host = host, .done = done, .arg = arg};
+    host->asking = asking; /* its host frees it where no answer comes any more */
     struct target_env env = {.profile = host->inv->profile};
     target_inspect(shell, &env, NULL, on_inspected, asking);
 }

@@ -6,6 +6,7 @@
 
 #include "core/base/buf.h"
 #include "core/base/xalloc.h"
+#include "core/name_index.h"
 #include "core/target.h"
 
 /* A question under way: on the list until it is answered or its shell is closed. `units` and
@@ -70,14 +71,14 @@ static bool parse_unit(char *line, struct health_unit *ret) {
     return true;
 }
 
-static bool is_changed(const struct target_reply *reply, const char *unit) {
-    const char *changed;
-    for (size_t i = 0; (changed = target_reply_nth(reply, "changed", i)) != NULL; i++) {
-        if (strcmp(changed, unit) == 0) {
-            return true;
-        }
+/* The units that the activation has changed, as a set; their names are the reply's. */
+static struct name_index *changed_units(const struct target_reply *reply) {
+    struct name_index *changed = name_index_new();
+    const char *unit;
+    for (size_t at = 0; (unit = target_reply_next(reply, "changed", &at)) != NULL;) {
+        name_index_add(changed, unit, 0);
     }
-    return false;
+    return changed;
 }
 
 /* A unit that failed and matches a glob is told twice. */
@@ -99,18 +100,20 @@ static void on_units(int err, const struct target_reply *reply, const struct err
     }
     struct health_unit units[UNITS_MAX];
     char *lines[UNITS_MAX];
+    struct name_index *changed = changed_units(reply);
     size_t count = 0;
     const char *line;
-    for (size_t i = 0; count < UNITS_MAX && (line = target_reply_nth(reply, "unit", i)) != NULL;
-         i++) {
+    for (size_t at = 0;
+         count < UNITS_MAX && (line = target_reply_next(reply, "unit", &at)) != NULL;) {
         lines[count] = xstrdup(line);
         if (parse_unit(lines[count], &units[count]) && !is_known(units, count, units[count].name)) {
-            units[count].changed = is_changed(reply, units[count].name);
+            units[count].changed = name_index_find(changed, units[count].name) != NAME_INDEX_NONE;
             count++;
         } else {
             free(lines[count]);
         }
     }
+    name_index_free(changed);
     struct health_units answer = {.items = units, .count = count, .error = err != 0 ? error : NULL};
     /* Gone first: a verdict may end the step, which drops all questions. */
     health_units_done done = ask->units;

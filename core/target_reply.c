@@ -20,6 +20,13 @@ struct target_reply {
     struct entry *entries;
     size_t count;
     size_t room;
+    /* Where the last target_reply_nth ended: its key (an offset into `text`), which one of that key,
+     * and the entry. A host may send tens of thousands of lines of one key, which are asked for one
+     * after the other: looking from the beginning each time would take the loop away for minutes. */
+    struct {
+        size_t key, nth, at;
+        bool known;
+    } last;
 };
 
 /* Length of the key at the beginning of a line, 0 if there is none. */
@@ -81,11 +88,23 @@ void target_reply_free(struct target_reply *reply) {
 }
 
 const char *target_reply_nth(const struct target_reply *reply, const char *key, size_t i) {
-    for (size_t at = 0; at < reply->count; at++) {
-        const struct entry *entry = &reply->entries[at];
-        if (strcmp(reply->text.data + entry->key, key) == 0 && i-- == 0) {
-            return reply->text.data + entry->value;
+    struct target_reply *self = (struct target_reply *)(uintptr_t)reply;
+    bool goes_on = self->last.known && i >= self->last.nth &&
+                   strcmp(self->text.data + self->last.key, key) == 0;
+    size_t nth = goes_on ? self->last.nth : 0;
+    for (size_t at = goes_on ? self->last.at : 0; at < self->count; at++) {
+        const struct entry *entry = &self->entries[at];
+        if (strcmp(self->text.data + entry->key, key) != 0) {
+            continue;
         }
+        if (nth == i) {
+            self->last.known = true;
+            self->last.key = entry->key;
+            self->last.nth = nth;
+            self->last.at = at;
+            return self->text.data + entry->value;
+        }
+        nth++;
     }
     return NULL;
 }

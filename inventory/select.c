@@ -135,10 +135,11 @@ static int flag_conjunction(struct selecting *selecting, char *text, const char 
         bool wanted = atom[0] != '!';
         const char *tag = wanted ? atom : atom + 1;
         if (tag[0] == '\0') {
+            AUTO_FREE char *shown = text_cleaned(whole, strlen(whole));
             return error_set(selecting->error, FLEET_ERR_USAGE, "usage",
                              "the tag expression \"%s\" has an empty part; allowed: a,b (or), a+b "
                              "(and), !a (not)",
-                             whole);
+                             shown);
         }
         size_t found = flag_tag(selecting, tag);
         /* That nobody has an excluded tag is fine, that nobody knows it isn't. */

@@ -271,10 +271,12 @@ static bool hashed_matches(const char *hashed, const char *name) {
         SHA1_BYTES = 20,
         BASE64_BYTES = 28
     };
+    if (strncmp(hashed, "|1|", 3) != 0) {
+        return false;
+    }
     const char *salt64 = hashed + 3;
     const char *bar = strchr(salt64, '|');
-    if (strncmp(hashed, "|1|", 3) != 0 || bar == NULL || bar - salt64 != BASE64_BYTES ||
-        strlen(bar + 1) != BASE64_BYTES) {
+    if (bar == NULL || bar - salt64 != BASE64_BYTES || strlen(bar + 1) != BASE64_BYTES) {
         return false;
     }
     uint8_t salt[BASE64_BYTES];

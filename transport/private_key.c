@@ -260,11 +260,14 @@ static enum private_key_result parse_openssh(const uint8_t *data, size_t len,
 /* The base64 between the marker lines, into memory that the caller wipes. */
 static uint8_t *armoured(const char *text, size_t *ret_len) {
     const char *start = strstr(text, begin_openssh);
-    const char *end = start != NULL ? strstr(start, end_openssh) : NULL;
+    if (start == NULL) {
+        return NULL;
+    }
+    start += sizeof(begin_openssh) - 1; /* before the end is looked for: they could share dashes */
+    const char *end = strstr(start, end_openssh);
     if (end == NULL) {
         return NULL;
     }
-    start += sizeof(begin_openssh) - 1;
     size_t room = (size_t)(end - start);
     char *base64 = xmalloc(room + 1);
     size_t count = 0;

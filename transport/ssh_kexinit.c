@@ -15,21 +15,21 @@ enum {
     COOKIE = 16
 };
 
-/* Where the binary packets begin: after the line "SSH-...". 0 while it is not whole. */
-static size_t find_packets(const struct buf *seen) {
-    const char *line = seen->data;
-    const char *end = seen->data + seen->len;
-    while (line < end) {
-        const char *newline = memchr(line, '\n', (size_t)(end - line));
+/* Looks for the line "SSH-...", behind which the binary packets begin. Each line is looked at once:
+ * a peer may send empty ones without end. */
+static void find_packets(struct ssh_kexinit *kexinit) {
+    const struct buf *seen = &kexinit->seen;
+    while (kexinit->packets == 0 && kexinit->line < seen->len) {
+        const char *line = seen->data + kexinit->line;
+        const char *newline = memchr(line, '\n', seen->len - kexinit->line);
         if (newline == NULL) {
-            return 0;
+            return;
         }
+        kexinit->line = (size_t)(newline + 1 - seen->data);
         if (newline - line >= 4 && memcmp(line, "SSH-", 4) == 0) {
-            return (size_t)(newline + 1 - seen->data);
+            kexinit->packets = kexinit->line;
         }
-        line = newline + 1;
     }
-    return 0;
 }
 
 static void parse(struct ssh_kexinit *kexinit, struct ssh_reader reader) {
@@ -54,7 +54,7 @@ static void parse(struct ssh_kexinit *kexinit, struct ssh_reader reader) {
 }
 
 static void try_parse(struct ssh_kexinit *kexinit) {
-    size_t start = find_packets(&kexinit->seen);
+    size_t start = kexinit->packets;
     if (start == 0 || kexinit->seen.len - start < 4) {
         return;
     }
@@ -74,14 +74,15 @@ static void try_parse(struct ssh_kexinit *kexinit) {
 }
 
 void ssh_kexinit_feed(struct ssh_kexinit *kexinit, const void *data, size_t len) {
-    if (kexinit->done) {
+    if (kexinit->done || len == 0) {
         return;
     }
     buf_add(&kexinit->seen, data, len);
-    /* The banner comes byte by byte; nothing can be whole before its newline. */
-    if (len > 1 || ((const char *)data)[0] == '\n') {
-        try_parse(kexinit);
+    /* libssh2 reads the banner byte by byte; no line is whole before its newline. */
+    if (memchr(data, '\n', len) != NULL) {
+        find_packets(kexinit);
     }
+    try_parse(kexinit);
     if (kexinit->seen.len > SEEN_MAX) {
         kexinit->done = true;
     }

@@ -23,6 +23,8 @@ enum ssh_kex_list {
 
 struct ssh_kexinit {
     struct buf seen; /* the first bytes from the peer, until the KEXINIT is whole */
+    size_t line;     /* of `seen`: where the first line begins that was not looked at */
+    size_t packets;  /* of `seen`: behind the line "SSH-...", 0 while it is not whole */
     bool done;       /* parsed, or given up */
     bool parsed;
     char *lists[SSH_KEX_LISTS]; /* the peer's, cleaned for printing; NULL unless parsed */

@@ -705,6 +705,12 @@ Test(build, answers_that_are_no_store_paths_are_refused) {
     cr_assert_not(build_read_flake(drv, 1, drvs));
     cr_assert_not(build_read_flake("[\"/etc/passwd\"]", 1, drvs));
     cr_assert_not(build_read_flake("{}", 1, drvs));
+    /* What was read before the fault is given back, and nothing of it is left to be freed twice. */
+    char *paths[2] = {NULL, NULL};
+    cr_assert_not(build_read_paths("/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-x\n?\n", 2, paths));
+    cr_assert(paths[0] == NULL && paths[1] == NULL);
+    cr_assert_not(build_read_files("/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-x\n", 1, paths));
+    cr_assert_null(paths[0]);
     cr_assert_null(build_read_path("/etc/passwd\n"));
     cr_assert_null(build_read_path(""));
     char *path = build_read_path("/nix/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-x.drv!out\nmore");

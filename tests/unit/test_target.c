@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/base/buf.h"
 #include "core/base/xalloc.h"
 #include "core/target.h"
 #include "core/target_reply.h"
@@ -149,6 +150,36 @@ Test(target_reply, cleans_and_bounds_what_a_host_says) {
     cr_assert_not_null(target_reply_nth(reply, "many", TARGET_REPLY_LINES_MAX - 10));
     target_reply_free(reply);
     free(text);
+}
+
+Test(target_reply, answers_for_any_place_in_any_order) {
+    static const char text[] = "a 0\nb 0\na 1\nb 1\na 2\n";
+    struct target_reply *reply = target_reply_parse(text, sizeof(text) - 1);
+    cr_assert_str_eq(target_reply_nth(reply, "a", 2), "2");
+    cr_assert_str_eq(target_reply_nth(reply, "a", 0), "0");
+    cr_assert_str_eq(target_reply_nth(reply, "a", 1), "1");
+    cr_assert_str_eq(target_reply_nth(reply, "b", 1), "1");
+    cr_assert_str_eq(target_reply_nth(reply, "a", 2), "2");
+    cr_assert_str_eq(target_reply_nth(reply, "a", 2), "2");
+    cr_assert_null(target_reply_nth(reply, "a", 3));
+    cr_assert_str_eq(target_reply_nth(reply, "b", 0), "0");
+    target_reply_free(reply);
+}
+
+/* A hostile host's log: looked at from its beginning for each line this takes minutes. */
+Test(target_reply, goes_through_as_many_lines_as_there_may_be, .timeout = 60) {
+    struct buf text = BUF_INIT;
+    for (size_t i = 0; i < TARGET_REPLY_LINES_MAX; i++) {
+        buf_add_text(&text, "log x\n");
+    }
+    struct target_reply *reply = target_reply_parse(text.data, text.len);
+    size_t lines = 0;
+    while (target_reply_nth(reply, "log", lines) != NULL) {
+        lines++;
+    }
+    cr_assert_eq(lines, TARGET_REPLY_LINES_MAX);
+    target_reply_free(reply);
+    buf_free(&text);
 }
 
 Test(guard_state, reads_each_phase_and_its_fields) {
