@@ -18,19 +18,25 @@ note_units() {
     done >>"$RUN/restart" || fail "$RUN/restart can't be written: is /run full?"
 }
 
+# The folder may belong to somebody who is no friend: he can put a link or a file of his own in the
+# place of ours at any time. So the secret is made in a folder that he can't look into, entered before it
+# is used, and from there renamed to its place.
 put() {
     folder=${SECRET_PATH%/*}
     [ -d "$folder" ] || (umask 022 && mkdir -p "${folder:-/}") ||
         fail "$folder can't be made: is its file system full or read-only?"
-    new=$(mktemp "$folder/.fleet-secret.XXXXXX") || fail "no file can be made in $folder"
-    trap 'rm -f "$new"' EXIT
-    printf '%s' "$CONTENT" | base64 -d >"$new" || fail "$new can't be written: is its disk full?"
+    room=$(mktemp -d "$folder/.fleet-secret.XXXXXX") || fail "no file can be made in $folder"
+    trap 'cd / && rm -rf -- "$room"' EXIT
+    cd "$room" && [ "$(stat -c '%u %a' .)" = "$(id -u) 700" ] ||
+        fail "somebody meddles with $folder: $room is not what it was made as"
+    new=$(mktemp ./secret.XXXXXX) || fail "no file can be made in $folder"
+    printf '%s' "$CONTENT" | base64 -d >"$new" ||
+        fail "a file in $folder can't be written: is its disk full?"
     chown -- "$OWNER:$GROUP" "$new" || fail "there is no owner $OWNER or no group $GROUP there"
-    chmod "$MODE" "$new" || fail "$new can't be given the mode $MODE"
+    chmod "$MODE" "$new" || fail "$SECRET_PATH can't be given the mode $MODE"
     to_disk "$new"
     [ -z "$UNITS" ] || note_units
-    mv -fT -- "$new" "$SECRET_PATH" || fail "$SECRET_PATH can't be replaced"
-    trap - EXIT
+    mv -fT -- "$new" "../${SECRET_PATH##*/}" || fail "$SECRET_PATH can't be replaced"
     say secret written
 }
 

@@ -109,6 +109,29 @@ watch_processes() {
     done
 }
 
+@test "the owner of a secret's folder can't have another file written or given away" {
+    on h1 'mkdir -p /srv/theirs && chown nobody: /srv/theirs && echo mine >/etc/victim'
+    # What he would have to be quick for, he gets time for here: before each of the tools runs.
+    for tool in base64 chown chmod; do
+        on h1 "mkdir -p /nix/var/nix/profiles/default/bin && cat >/nix/var/nix/profiles/default/bin/$tool &&
+               chmod +x /nix/var/nix/profiles/default/bin/$tool" <<SCRIPT
+#!/bin/sh
+runuser -u nobody -- /bin/sh -c 'cd /srv/theirs && for ours in .fleet-secret.*; do
+    mv "\$ours" "\${ours#.}" && ln -s /etc/victim "\$ours"; done' 2>/dev/null
+exec /usr/bin/$tool "\$@"
+SCRIPT
+    done
+    inventory "h1=$v0" 'defaults.secrets=[{"name": "token", "file": "'"$T"'/token",
+        "path": "/srv/theirs/token", "owner": "nobody", "group": "nogroup"}]'
+    fleet secrets push
+    on h1 'rm /nix/var/nix/profiles/default/bin/base64 /nix/var/nix/profiles/default/bin/ch*'
+    [ "$(on h1 'stat -c "%U %a" /etc/victim; cat /etc/victim')" = "root 644
+mine" ]
+    fleet secrets push
+    assert_exit 0
+    [ "$(on h1 'stat -c "%U %G %a" /srv/theirs/token')" = "nobody nogroup 400" ]
+}
+
 @test "update brings secrets before and after the activation, and leaves no trace of them" {
     printf 'swordfish-one' >"$T/token"
     printf 'swordfish-late' >"$T/late"
