@@ -18,6 +18,22 @@ const char *guard_phase_name(enum guard_phase phase) {
     return phase_names[phase];
 }
 
+const char *guard_stuck_words(const struct guard_state *state) {
+    static const struct {
+        const char *word, *meaning;
+    } words[] = {
+        {"room", "/run or a disk is full there"},
+        {"lock", "another switch-to-configuration holds NixOS's lock there"},
+        {"systemd", "systemd does not answer there"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if (strcmp(state->stuck, words[i].word) == 0) {
+            return words[i].meaning;
+        }
+    }
+    return NULL;
+}
+
 /* Copies one word, cut to the room there is. */
 static void copy_word(char *to, size_t room, const char *word, size_t len) {
     if (len >= room) {
@@ -49,6 +65,10 @@ static void read_field(struct guard_state *state, const char *word, size_t len) 
         state->rc = read_number(value, value_len);
     } else if (word_is(word, name_len, "back_rc")) {
         state->back_rc = read_number(value, value_len);
+    } else if (word_is(word, name_len, "try")) {
+        state->tries = read_number(value, value_len);
+    } else if (word_is(word, name_len, "stuck")) {
+        copy_word(state->stuck, sizeof(state->stuck), value, value_len);
     } else if (word_is(word, name_len, "why")) {
         copy_word(state->why, sizeof(state->why), value, value_len);
     } else if (word_is(word, name_len, "failed")) {
@@ -66,7 +86,7 @@ static enum guard_phase phase_of(const char *word, size_t len) {
 }
 
 void guard_state_parse(const char *line, struct guard_state *ret) {
-    struct guard_state state = {.phase = GUARD_NONE, .rc = -1, .back_rc = -1};
+    struct guard_state state = {.phase = GUARD_NONE, .rc = -1, .back_rc = -1, .tries = 1};
     *ret = state;
     if (line == NULL) {
         return;

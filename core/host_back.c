@@ -212,11 +212,12 @@ static enum step_result judge_back(struct host *host) {
             host->verdict.message, host->plan.inv->name);
         return host_go(host, STEP_END);
     }
+    const char *stuck = guard_stuck_words(&host->guard);
     host_set_end(host, HOST_ROLLBACK_FAILED,
-                 "%.400s; going back failed too: it runs %s, its profile is %s. Look at "
+                 "%.400s; going back failed too%s%s: it runs %s, its profile is %s. Look at "
                  "fleet-guard.service there",
-                 host->verdict.message, current != NULL ? current : "?",
-                 profile != NULL ? profile : "?");
+                 host->verdict.message, stuck != NULL ? ", as " : "", stuck != NULL ? stuck : "",
+                 current != NULL ? current : "?", profile != NULL ? profile : "?");
     return host_go(host, STEP_END);
 }
 

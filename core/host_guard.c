@@ -5,6 +5,7 @@
 #include "core/host_internal.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/xalloc.h"
@@ -33,12 +34,27 @@ static void tell_guard(struct host *host, int64_t left_ms) {
     host->sink.event(event, host->sink.arg);
 }
 
+/* For the run's log: the way back takes longer than one try, and why. */
+static void tell_tries(struct host *host, int tries_before) {
+    const struct guard_state *guard = &host->guard;
+    if (guard->phase != GUARD_REVERTING || guard->tries <= tries_before) {
+        return;
+    }
+    const char *stuck = guard_stuck_words(guard);
+    char *line = xasprintf("reverting, try %d%s%s", guard->tries, stuck != NULL ? ": " : "",
+                           stuck != NULL ? stuck : "");
+    host_log(host, "fleet", line, strlen(line));
+    free(line);
+}
+
 void host_take_guard(struct host *host) {
     const struct target_reply *reply = host->reply;
     const char *line = target_reply_get(reply, "state");
     if (line != NULL) {
+        int tries = host->guard.phase == GUARD_REVERTING ? host->guard.tries : 1;
         snprintf(host->state_line, sizeof(host->state_line), "%s", line);
         guard_state_parse(line, &host->guard);
+        tell_tries(host, tries);
     }
     if (host_says(reply, "request", "lock-lost")) {
         host->lock_lost = true;

@@ -39,6 +39,8 @@
  */
 #include "core/host_internal.h"
 
+#define BACK_MIN_MS (120u * 1000u) /* BACK_MIN_S of target/guard_back.sh */
+
 /* ---- deadlines ---- */
 
 static uint64_t after_minute(const struct host *host) {
@@ -46,11 +48,18 @@ static uint64_t after_minute(const struct host *host) {
     return 60u * 1000u;
 }
 
-/* Long enough for the patience of link_ensure, so that not a short step but the guard's deadline
- * decides how long an unreachable host is waited for. */
+/* How long a guard tries to go back (target/guard_back.sh). */
+static uint64_t back_patience_ms(const struct host *host) {
+    uint64_t activate_ms = host->plan.inv->policy.activate_timeout_ms;
+    return activate_ms > BACK_MIN_MS ? activate_ms : BACK_MIN_MS;
+}
+
+/* Long enough for the patience of link_ensure and for that of the guard's way back, so that not a
+ * short step but the guard decides how long a host is waited for. */
 static uint64_t after_guarded(const struct host *host) {
     const struct inv_host_policy *policy = &host->plan.inv->policy;
-    return policy->activate_timeout_ms * 2 + policy->confirm_timeout_ms + 120u * 1000u;
+    return policy->activate_timeout_ms * 2 + policy->confirm_timeout_ms + back_patience_ms(host) +
+           120u * 1000u;
 }
 
 static uint64_t after_connect(const struct host *host) {

@@ -18,11 +18,12 @@
  *   committing   from here on requests are ignored; profile and boot default are being written
  *   committed    done; the guard is gone in a moment
  *   reverting    going back (why=activation|activate-timeout|deadline|abort|killed|reboot|power-cut|
- *                commit-failed; rc= and failed= of the activation); requests are ignored
+ *                commit-failed; rc= and failed= of the activation; from the second try on try=, and
+ *                stuck=room|lock|systemd where that is in the way); requests are ignored
  *   reverted     back on the recorded system, profile and boot default as recorded (why=, rc= and
  *                failed= as above, -1 where nobody knows; back_rc= of the way back's own activation;
  *                boot_rc= where rewriting the boot menu failed, and the menu isn't the one from before)
- *   revert-failed   the way back failed (the same, and current=)
+ *   revert-failed   the way back failed (the same, stuck= and current=)
  *   inert        nothing is undone (why=reboot rc=100: reboot required; why=exec rc=126: no program for
  *                this machine; why=leave: left running, not committed; why=killed or record: the
  *                guard ended before it had done anything)
@@ -188,11 +189,15 @@ struct guard_state {
     char nonce[40];
     int rc;           /* of the activation; -1 unknown */
     int back_rc;      /* of the way back's activation; -1 unknown */
+    int tries;        /* of the way back, the one to come included */
     char why[64];     /* see the phases above */
     char failed[512]; /* units newly failed, comma separated */
+    char stuck[16];   /* what is in the way of the way back */
 };
 /* A line that isn't one gives GUARD_NONE. */
 void guard_state_parse(const char *line, struct guard_state *ret);
 const char *guard_phase_name(enum guard_phase phase);
+/* What is in the way of its way back, in words; NULL where nothing is known to be. */
+const char *guard_stuck_words(const struct guard_state *state);
 
 #endif

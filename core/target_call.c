@@ -82,6 +82,7 @@ void target_call_guard(struct target_call *call) {
     struct buf *text = new_text(call);
     add_script(text, target_script_prelude);
     add_script(text, target_script_record);
+    add_script(text, target_script_guard_back);
     add_script(text, target_script_guard);
     add_var(call, "GUARD_SH", buf_text(text));
 }

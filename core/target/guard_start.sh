@@ -52,6 +52,14 @@ find_old() {
     top=$generation
 }
 
+# Prints the services of the old system that are active: after a way back they shall be so again.
+old_services() {
+    has_systemd || return 0
+    for unit in $(active_services); do
+        [ ! -e "$old/etc/systemd/system/$unit" ] || printf '%s ' "$unit"
+    done
+}
+
 write_record() {
     rm -rf "$RECORD"
     mkdir -p "$VAR" && mkdir -m 0700 "$RECORD" || return 1
@@ -68,7 +76,7 @@ write_record() {
         "profile $PROFILE" "link $link" "linked $linked" "top $top" "before $before" \
         "path_first $old" "activate_s $activate_s" "confirm_ms $CONFIRM_MS" "rev $REV" \
         "dirty $DIRTY" "who $WHO" "to $TO" "leave $LEAVE" "boot $boot_id" "weak $weak" \
-        "menu $menu_now" \
+        "menu $menu_now" "loaded $(units_loaded)" "active $(old_services)" \
         >"$RECORD/record.tmp" && mv -f "$RECORD/record.tmp" "$RECORD/record" || return 1
     to_disk "$RECORD/record" "$RECORD/phase" "$RECORD" "$VAR" "$ROOTS"
 }
@@ -82,7 +90,7 @@ if ! make_guard_folder '' || ! write_record; then
     rm -f "$ROOTS/guard-new" "$ROOTS/guard-old"
     fail "the guard's files could not be made: no room in $RUN, $VAR or /nix, or read-only"
 fi
-if ! launch_guard main $((activate_s * 2 + 300)); then
+if ! launch_guard main; then
     # Nothing runs, so nothing can have happened.
     guard_alive || { rm -rf "$RECORD" && rm -f "$ROOTS/guard-new" "$ROOTS/guard-old"; }
     fail "the guard could not be started on this host"

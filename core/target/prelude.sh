@@ -106,6 +106,16 @@ failed_units() {
     done
 }
 
+# Prints the services that are active or on their way there, in blanks.
+active_services() {
+    listed=$(ask_systemd list-units --all --plain --no-legend --full --type=service \
+        --state=active,activating,reloading) || return 1
+    printf ' '
+    printf '%s\n' "$listed" | while read -r unit _; do
+        [ -z "$unit" ] || printf '%s ' "$unit"
+    done
+}
+
 # True while a guard may still act on this host. Where systemd does not answer, a record that is
 # left counts as one.
 guard_alive() {

@@ -12,6 +12,7 @@ record_load() {
     [ -s "$RECORD/record" ] || return 1
     nonce='' run='' action='' new='' old='' profile='' link='' linked='' top=0 before='' path_first=''
     activate_s=600 confirm_ms=60000 rev='' dirty=false who='' to=0 leave=no boot='' weak=no menu=''
+    loaded='' active=''
     while read -r key value; do
         case $key in
         nonce) nonce=$value ;;
@@ -35,6 +36,8 @@ record_load() {
         boot) boot=$value ;;
         weak) weak=$value ;;
         menu) menu=$value ;;
+        loaded) loaded=$value ;;
+        active) active=$value ;;
         esac
     done <"$RECORD/record"
     set_path "$path_first"
@@ -94,13 +97,19 @@ read_fields() { # state line
     done
 }
 
-# Starts guard.sh as what survives everything but a power cut. `timeout` bounds each step of the end.
-launch_guard() { # mode, seconds
+# Says when systemd last read its unit files, "" where it doesn't tell.
+units_loaded() {
+    ! has_systemd || ask_systemd show -p UnitsLoadTimestampMonotonic --value
+}
+
+# Starts guard.sh as what survives everything but a power cut. Each step of the way back has a bound of
+# its own: its patience, and the programs that were started within it.
+launch_guard() { # mode
     if has_systemd; then
         systemd-run --quiet --unit="$UNIT" --description='fleet: activation under a guard' \
             --service-type=exec \
             -p CollectMode=inactive-or-failed -p KillMode=control-group -p KillSignal=SIGKILL \
-            -p TimeoutStopSec="$2" -p OOMPolicy=continue -p OOMScoreAdjust=-1000 \
+            -p TimeoutStopSec=$((activate_s * 8 + 420)) -p OOMPolicy=continue -p OOMScoreAdjust=-1000 \
             -p IgnoreOnIsolate=yes -p StandardInput=null -p StandardOutput=null \
             -p ExecStopPost="/bin/sh $GUARD/guard.sh post" \
             /bin/sh "$GUARD/guard.sh" "$1" 9>&-

@@ -31,7 +31,7 @@ fi
 }
 load_phase
 make_guard_folder "$phase_line" || fail "the guard's files could not be made: is /run full?"
-launch_guard repair $((activate_s * 2 + 300)) || fail "the guard could not be started on this host"
+launch_guard repair || fail "the guard could not be started on this host"
 lock_leave
 tick
 until_ms=$((now_ms + WAIT_MS))

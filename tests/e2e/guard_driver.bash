@@ -50,7 +50,7 @@ SCRIPT
 
 quoted() { printf "'%s'" "${1//\'/\'\\\'\'}"; }
 
-guard_text() { cat "$scripts/prelude.sh" "$scripts/record.sh" "$scripts/guard.sh"; }
+guard_text() { cat "$scripts/prelude.sh" "$scripts/record.sh" "$scripts/guard_back.sh" "$scripts/guard.sh"; }
 
 # PART... -- NAME=VALUE...: one script for a target's shell.
 compose() {

@@ -199,6 +199,13 @@ Test(guard_state, reads_each_phase_and_its_fields) {
     cr_assert_eq(state.rc, 4);
     cr_assert_str_eq(state.failed, "a.service,b.service");
     cr_assert_str_eq(state.why, "activation");
+    cr_assert_eq(state.tries, 1);
+    cr_assert_null(guard_stuck_words(&state));
+    guard_state_parse("reverting abc rc=4 why=abort try=12 stuck=room", &state);
+    cr_assert_eq(state.tries, 12);
+    cr_assert_str_eq(guard_stuck_words(&state), "/run or a disk is full there");
+    guard_state_parse("reverting abc rc=4 why=abort try=3 stuck=nonsense0123456789", &state);
+    cr_assert_null(guard_stuck_words(&state));
 }
 
 Test(guard_state, takes_no_line_that_is_none) {

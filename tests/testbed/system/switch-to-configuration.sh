@@ -3,8 +3,13 @@
 # (NIX-PROTOCOL.md 9.2). Usage: switch-to-configuration switch|boot|test|dry-activate|check
 #
 # switch: boot loader, then activation. boot: boot loader only. test: activation only.
-# Exit: 1 usage, boot loader; 2 activate failed; 3 daemon-reload failed; 4 units failed, whichever
-# they are; 11 another one runs; 100 needs a reboot, nothing was activated.
+# Exit: 1 usage, boot loader, daemon-reload failed; 2 activate failed; 4 units failed, whichever
+# they are; 11 another one runs; 28 no room in /run; 100 needs a reboot, nothing was activated.
+#
+# NixOS has had two of them, which differ where /run is full: today's goes on without its lists, and
+# where systemd refuses to reload it waits for that (three minutes) and ends, with everything it has
+# stopped not started again. The older one, in Perl, dies at its lists before it stops anything; with
+# a page for them it goes on without a reload, and exits 3. That one is played where /etc/testbed-perl is.
 # Without a running systemd the services are plain processes (/usr/lib/fleet-testbed/services).
 #
 # Lists of units are words in one string: unit names have no blanks.
@@ -80,6 +85,10 @@ compare_units() {
     done
 }
 
+put_list() { # kind, units
+    printf '%s\n' $2 >"/run/nixos/$1-list" || [ ! -e /etc/testbed-perl ] || exit 28
+}
+
 # What an interrupted run has left to do is done by the next one.
 resume_lists() {
     for kind in start restart reload; do
@@ -132,7 +141,10 @@ esac
 [ -e /etc/NIXOS ] || { say "This is not a NixOS installation!"; exit 1; }
 [ "$action" != check ] || exit 0
 
-mkdir -p /run/nixos
+if ! mkdir -p /run/nixos || ! true >>/run/nixos/switch-to-configuration.lock; then
+    say "Could not open lock"
+    exit 28
+fi
 exec 9>>/run/nixos/switch-to-configuration.lock
 flock -n 9 || { say "Could not acquire lock"; exit 11; }
 
@@ -162,9 +174,9 @@ if [ "$action" = dry-activate ]; then
 fi
 
 # The children get no lock descriptor: a daemon that they start would hold it for ever.
-echo $to_start | xargs -r -n1 >/run/nixos/start-list
-echo $to_restart | xargs -r -n1 >/run/nixos/restart-list
-echo $to_reload | xargs -r -n1 >/run/nixos/reload-list
+put_list start "multi-user.target $to_start"
+put_list restart "$to_restart"
+put_list reload "$to_reload"
 status=0
 if [ -n "$to_stop" ]; then
     say "stopping the following units: $(commas $to_stop)"
@@ -180,7 +192,14 @@ if has_systemd; then
     # As NixOS does: old failures are forgotten, all of them. An old failed unit that a target wants
     # is started again below, fails again, and makes the exit code 4.
     systemctl reset-failed 2>/dev/null
-    systemctl daemon-reload 9>&- || status=3
+    if ! systemctl daemon-reload 9>&-; then
+        status=3
+        if [ ! -e /etc/testbed-perl ]; then
+            sleep 3
+            say "systemd daemon reload failed, timeout after 180s"
+            exit 1
+        fi
+    fi
 else
     $plain reset-failed
 fi
