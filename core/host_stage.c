@@ -10,8 +10,9 @@
 #include "core/base/xalloc.h"
 #include "core/change.h"
 
-#define BOOT_ENTRY_BYTES 16384 /* a menu entry and the default, with blocks to spare */
-#define LOCK_RETRY_MS    2000u
+#define BOOT_ENTRY_BYTES  16384 /* a menu entry and the default, with blocks to spare */
+#define LOCK_RETRY_MS     2000u
+#define COPY_KILLED_AGAIN 2u
 /* `substitute: auto`: one that doesn't answer costs five seconds, once, and no copy. */
 #define SUBSTITUTE_QUICKLY                                                                         \
     " --option connect-timeout 5 --option download-attempts 1 --option fallback true"
@@ -223,6 +224,17 @@ static bool nothing_to_copy(const struct host *host) {
     return host->source.kind == HOST_SOURCE_TARGET;
 }
 
+/* By a person, or for want of memory: that may have passed, and what has arrived stays. */
+static bool killed_copy_again(struct host *host) {
+    if (strcmp(host->op_error.reason, "copy-killed") != 0 || host->retries >= COPY_KILLED_AGAIN ||
+        !host_try_again(host)) {
+        return false;
+    }
+    static const char note[] = "nix-store was killed on the host in mid-copy: trying again";
+    host_log(host, "fleet", note, sizeof(note) - 1);
+    return true;
+}
+
 enum step_result step_copy(struct host *host) {
     if (host->lock_lost) {
         return host_failf(host, FLEET_ERR_LOCKED, "lock-lost",
@@ -254,7 +266,7 @@ enum step_result step_copy(struct host *host) {
     if (host_same(host->op_error.reason, "source-lost") && host_try_again(host)) {
         return STEP_AGAIN;
     }
-    return host_fail(host, &host->op_error);
+    return killed_copy_again(host) ? STEP_AGAIN : host_fail(host, &host->op_error);
 }
 
 /* ---- root ---- */

@@ -144,7 +144,7 @@ void copy_words_explain(struct copy_words *words, const char *command, bool gree
         error_set(error, FLEET_ERR_REMOTE, "nix-too-old",
                   "the target's Nix does not understand \"%s\": %s", command, said);
     } else if (status < 0 || status > 128) {
-        error_set(error, FLEET_ERR_REMOTE, "copy-failed",
+        error_set(error, FLEET_ERR_REMOTE, "copy-killed",
                   "\"%s\" was killed on the target while it took %s: %s. Look there for who "
                   "killed it (journalctl -k for the out-of-memory killer), then run again",
                   command, subject, said);

@@ -90,10 +90,16 @@ say_deadline() {
 }
 
 wait_for_news
+alive=yes
+if ! guard_alive; then
+    # Its last word may have come since the state was read.
+    alive=no
+    load_state
+fi
 say state "$state"
 [ -z "$OFFSET" ] || say_log
 say_deadline
-if guard_alive; then say alive yes; else say alive no; fi
+say alive $alive
 if [ -e "$RECORD/record" ]; then
     say record yes
 else

@@ -22,6 +22,8 @@ RTT_S = 0.3
 LOSS = 0.1
 FREEZE_S = 3
 CONFIRM_S = 12  # confirm_timeout of every cell
+FULL_S = 15  # longer than a few tries to go back
+PIECES_MAX = 40  # of a handshake
 LONG_FREEZE_S = CONFIRM_S + 6
 CUT_BYTE = 2000
 NIX_ROOM = 512 << 10  # without any its database can't even be read
@@ -123,6 +125,17 @@ def put_sshd_kill(cell):
     count = until(f"sshd on {cell.host.name}", cell.host.kill_sshd, 20)
     cell.hit_at = time.time()
     return hit(count, "processes of sshd's killed")
+
+
+def put_auth_kill(cell):
+    """Of a connection that is held before its first byte, behind the user's name."""
+    cell.until("new connection at the proxy", lambda: cell.wire.get("waiting"), 30)
+    for _ in range(PIECES_MAX):
+        if cell.host.find("sshd: root [net]"):
+            return put_sshd_kill(cell) + " in mid-authentication"
+        cell.wire.do(lambda proxy: proxy.step())
+        time.sleep(0.5)
+    raise Red("no authentication was seen")
 
 
 def freeze(seconds):
@@ -343,6 +356,10 @@ FAULTS = {
     "sshd-killed": Fault(
         "sshd and its sessions killed", put_sshd_kill, {**ALL_NEW, "connecting": "NU"}
     ),
+    "sshd-killed-auth": Fault(
+        "sshd killed in mid-authentication", put_auth_kill,
+        {"connecting": "N", "confirming": "N", "rebooting": "N"},
+    ),
     "frozen": Fault(f"frozen for {FREEZE_S} s", freeze(FREEZE_S), ALL_NEW),
     "frozen-long": Fault(
         "frozen for longer than confirm_timeout", freeze(LONG_FREEZE_S),
@@ -366,8 +383,13 @@ FAULTS = {
     "run-full": Fault(
         "/run full", put_full_run,
         # systemd reloads no unit files then, so a service may still be the new system's.
-        {"before": "O", "activating": "NO", "window": "N", "commit": "N", "after": "N", "back": "OR"},
+        {"before": "O", "activating": "O", "window": "N", "commit": "N", "after": "N", "back": "R"},
         lambda cell: cell.host.unfill("/run"),
+    ),
+    "run-full-while": Fault(
+        f"/run full for {FULL_S} s", put_full_run,
+        {"activating": "O", "window": "N", "commit": "N", "after": "N", "back": "O"},
+        lambda cell: cell.host.unfill("/run"), lifted=FULL_S,
     ),
     "disk-full": Fault(
         "operator's disk full, room was taken ahead", put_full_disk,
@@ -379,7 +401,7 @@ FAULTS = {
         before=prepare_bare_disk,
     ),
     "clock": Fault("clock a day ahead", put_clock, ALL_NEW, lift_clock),
-    "nix-killed": Fault("Nix killed", put_nix_kill, {"staging": "NO"}, pointless=NO_COPY),
+    "nix-killed": Fault("Nix killed", put_nix_kill, {"staging": "N"}, pointless=NO_COPY),
     "flood": Fault(
         "endless output", await_traces, {"activating": "N", "committing": "N", "rolling_back": "O"},
         before=prepare_flood, pointless=ONLY_ACTIVATION,

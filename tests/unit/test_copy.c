@@ -134,7 +134,7 @@ Test(copy, goes_on_after_the_target_was_killed) {
     AUTO_FREE char *kill = xasprintf("p=%d; while c=$(pgrep -P $p); do p=$c; done; kill -9 $p",
                                      targets[0].conn.last_pid);
     case_killed_goes_on(200, kill);
-    cr_expect_str_eq(targets[0].error.reason, "copy-failed");
+    cr_expect_str_eq(targets[0].error.reason, "copy-killed");
     cr_expect(strstr(targets[0].error.message, "/nix/store/") != NULL, "%s",
               targets[0].error.message);
     cr_expect_gt(targets[0].last.paths_total, 0u);
