@@ -211,7 +211,9 @@ static bool offer_key(struct ssh_session *session) {
     }
     add_tried(auth);
     if (hung_up(session, rc)) {
-        fail_auth(session, NULL);
+        if (!ssh_connect_again(session)) {
+            fail_auth(session, NULL);
+        }
         return false;
     }
     auth->current++;

@@ -302,8 +302,8 @@ static void on_retry_timer(uv_timer_t *timer) {
 
 /* Tries the same address again a little later, each time twice as late and by a random part more,
  * so that those who were dropped together don't come back together. */
-static bool retry_dropped(struct ssh_session *session, int rc) {
-    if (session->retries >= RETRIES || !was_dropped(session, rc)) {
+static bool try_again(struct ssh_session *session) {
+    if (session->retries >= RETRIES) {
         return false;
     }
     uint64_t wait_ms = (uint64_t)RETRY_MS << session->retries++;
@@ -315,6 +315,10 @@ static bool retry_dropped(struct ssh_session *session, int rc) {
     return true;
 }
 
+bool ssh_connect_again(struct ssh_session *session) {
+    return session->hung_up && has_ended(session, 0) && try_again(session);
+}
+
 void ssh_connect_handshake(struct ssh_session *session) {
     int fd = ssh_link_fd(session->link);
     struct error error = ERROR_INIT;
@@ -323,7 +327,7 @@ void ssh_connect_handshake(struct ssh_session *session) {
     if (rc == LIBSSH2_ERROR_EAGAIN) {
         return;
     }
-    if (rc != 0 && retry_dropped(session, rc)) {
+    if (rc != 0 && was_dropped(session, rc) && try_again(session)) {
         return;
     }
     if (rc != 0) {

@@ -123,6 +123,9 @@ void ssh_connect_start(struct ssh_session *session);
 /* In SSH_CONNECTING: goes on once the jump host can be used. */
 void ssh_connect_step(struct ssh_session *session);
 void ssh_connect_handshake(struct ssh_session *session);
+/* True where the connection ended without a word, as where sshd is restarted, and the same address is
+ * tried again a few times. */
+bool ssh_connect_again(struct ssh_session *session);
 /* (Re)starts the timer that ends the current attempt. */
 void ssh_connect_arm(struct ssh_session *session, uint64_t timeout_ms);
 /* Frees what belongs to the current address: libssh2's session, the link. */
