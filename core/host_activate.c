@@ -56,7 +56,7 @@ static enum step_result not_committed_now(struct host *host, int64_t rc) {
     }
     const char *line;
     const char *last = "";
-    for (size_t i = 0; (line = target_reply_nth(host->reply, "log", i)) != NULL; i++) {
+    for (size_t at = 0; (line = target_reply_next(host->reply, "log", &at)) != NULL;) {
         host_log(host, "commit", line, strlen(line));
         last = line[0] != '\0' ? line : last;
     }
@@ -66,7 +66,16 @@ static enum step_result not_committed_now(struct host *host, int64_t rc) {
                       (long long)rc, last[0] != '\0' ? ": " : "", last);
 }
 
+/* After a lost connection the script of before may be at it still, and keep the lock's file: then this one
+ * fails, which says nothing of what became of the commit. */
+static bool commit_is_in_doubt(const struct host *host) {
+    return host->op_err != 0 && host->restarts > 0;
+}
+
 enum step_result step_commit_now(struct host *host) {
+    if (host->pausing && !host->op_started) {
+        return STEP_AGAIN;
+    }
     if (host_op_begin(host)) {
         struct target_env env = host_target_env(host);
         struct target_activation what = activation(host);
@@ -77,7 +86,10 @@ enum step_result step_commit_now(struct host *host) {
     if (!host->op_done) {
         return STEP_AGAIN;
     }
-    host->in_doubt = false;
+    host->in_doubt = commit_is_in_doubt(host);
+    if (host->in_doubt && host_try_again(host)) {
+        return STEP_AGAIN;
+    }
     if (host->op_err != 0) {
         return host_fail(host, &host->op_error);
     }

@@ -60,7 +60,7 @@ void host_take_guard(struct host *host) {
         host->lock_lost = true;
     }
     const char *text;
-    for (size_t i = 0; (text = target_reply_nth(reply, "log", i)) != NULL; i++) {
+    for (size_t at = 0; (text = target_reply_next(reply, "log", &at)) != NULL;) {
         host_log(host, "activation", text, strlen(text));
     }
     host->log_offset =

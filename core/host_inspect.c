@@ -22,7 +22,7 @@ static void keep_failed_units(struct host *host, const struct target_reply *repl
     }
     host->failed_before_count = 0;
     const char *unit;
-    while ((unit = target_reply_nth(reply, "failed", host->failed_before_count)) != NULL) {
+    for (size_t at = 0; (unit = target_reply_next(reply, "failed", &at)) != NULL;) {
         host->failed_before = xrealloc(host->failed_before, (host->failed_before_count + 1) *
                                                                 sizeof(*host->failed_before));
         host->failed_before[host->failed_before_count++] = xstrdup(unit);
@@ -210,7 +210,7 @@ static const char *find_generation(struct host *host, int64_t *wanted) {
     const char *line;
     const char *found = NULL;
     int64_t best = 0;
-    for (size_t i = 0; (line = target_reply_nth(host->reply, "gen", i)) != NULL; i++) {
+    for (size_t at = 0; (line = target_reply_next(host->reply, "gen", &at)) != NULL;) {
         char *end = NULL;
         int64_t number = strtoll(line, &end, 10);
         const char *path = strrchr(line, ' ');

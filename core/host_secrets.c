@@ -200,11 +200,11 @@ static enum step_result take_restart(struct host *host) {
     const char *unit;
     const char *said = target_reply_get(reply, "out");
     host->secrets.restart = false;
-    for (size_t i = 0; (unit = target_reply_nth(reply, "restarted", i)) != NULL; i++) {
+    for (size_t at = 0; (unit = target_reply_next(reply, "restarted", &at)) != NULL;) {
         AUTO_FREE char *line = xasprintf("restarted %s, which reads a secret", unit);
         host_log(host, "fleet", line, strlen(line));
     }
-    for (size_t i = 0; (unit = target_reply_nth(reply, "restart_failed", i)) != NULL; i++) {
+    for (size_t at = 0; (unit = target_reply_next(reply, "restart_failed", &at)) != NULL;) {
         if (!is_excused(host, unit)) {
             return host_failf(host, FLEET_ERR_REMOTE, "restart-failed",
                               "a secret is in its place, and %s failed as it was restarted to read "

@@ -340,7 +340,7 @@ enum step_result step_dry_run(struct host *host) {
         return host_fail(host, &host->op_error);
     }
     const char *line;
-    for (size_t i = 0; (line = target_reply_nth(host->reply, "log", i)) != NULL; i++) {
+    for (size_t at = 0; (line = target_reply_next(host->reply, "log", &at)) != NULL;) {
         host_log(host, "dry-activate", line, strlen(line));
     }
     int64_t rc = target_reply_number(host->reply, "rc", -1);

@@ -294,9 +294,8 @@ static void open_again(struct lane *lane, struct lane_source *source, struct err
 static struct copier *get_copier(const struct host_source *what, struct error *error, void *arg) {
     struct sink_arg *sink = arg;
     struct lane_source *source = sink->lane->sources;
-    while (source != NULL &&
-           (source->state == SOURCE_REPLACED || source->what.kind != what->kind ||
-            source->what.remote != what->remote)) {
+    while (source != NULL && (source->state == SOURCE_REPLACED || source->what.kind != what->kind ||
+                              source->what.remote != what->remote)) {
         source = source->next;
     }
     if (source == NULL) {

@@ -158,8 +158,8 @@ static void on_command(int err, const struct target_reply *reply, const struct e
     }
     struct buf output = BUF_INIT;
     const char *line;
-    for (size_t i = 0; (line = target_reply_nth(reply, "out", i)) != NULL; i++) {
-        buf_printf(&output, "%s%s", i > 0 ? "\n" : "", line);
+    for (size_t at = 0; (line = target_reply_next(reply, "out", &at)) != NULL;) {
+        buf_printf(&output, "%s%s", output.len > 0 ? "\n" : "", line);
     }
     struct health_command answer = {.status = (int)target_reply_number(reply, "rc", -1),
                                     .output = buf_text(&output),

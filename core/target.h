@@ -45,7 +45,8 @@ struct target_reply;
 const char *target_reply_get(const struct target_reply *reply, const char *key);
 /* As a number; `missing` where absent or not a number. */
 int64_t target_reply_number(const struct target_reply *reply, const char *key, int64_t missing);
-/* The i-th value of a key that stands several times, or NULL. */
+/* The i-th value of a key that stands several times, or NULL. Not in a loop over what a host may have
+ * made long: that takes the square of it. */
 const char *target_reply_nth(const struct target_reply *reply, const char *key, size_t i);
 /* The next value of `key`, or NULL; *at is 0 at first. For keys that stand thousands of times. */
 const char *target_reply_next(const struct target_reply *reply, const char *key, size_t *at);

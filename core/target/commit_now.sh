@@ -43,5 +43,9 @@ if guard_alive || [ -e "$RECORD/record" ]; then
 fi
 [ -x "$NEW/bin/switch-to-configuration" ] ||
     fail "$NEW/bin/switch-to-configuration is missing or not executable"
-# What the tools say becomes `log` lines; the answers go past them.
-{ commit_now 2>&1 >&3 3>&- | sed 's/^/log /'; } 3>&1
+# What the tools say becomes `log` lines; the answers go past them. Where the operator has gone, it is read
+# all the same: a tool that can't speak any more would end in the middle of its work.
+{ commit_now 2>&1 >&3 3>&- | {
+    sed 's/^/log /'
+    exec cat >/dev/null
+}; } 3>&1

@@ -228,3 +228,34 @@ SCRIPT
     assert_exit 0
     grep -q 'h5' "$events"
 }
+
+@test "a boot default that is being written is written, though its operator is gone" {
+    local v5 end
+    v5=$(system good v5 h3)
+    inventory h3="$v5"
+    on h3 'cat >/run/testbed-hook && chmod +x /run/testbed-hook' <<'HOOK'
+#!/bin/sh
+[ "$1" = bootloader ] || exit 0
+touch /run/menu-begins
+turn=0
+while [ ! -e /run/menu-goes-on ] && [ $turn -lt 300 ]; do
+    turn=$((turn + 1))
+    sleep 0.1
+done
+for word in much to say; do
+    printf '%9999s\n' $word
+    sleep 0.3
+done
+HOOK
+    start_update --action boot
+    end=$((SECONDS + 60))
+    until on h3 '[ -e /run/menu-begins ]'; do [ $SECONDS -lt $end ]; done
+    kill -KILL "$operator"
+    # sshd has seen it: what is left is this very question's.
+    until on h3 '[ "$(pgrep -fc "[s]shd: root@")" -le 1 ]'; do [ $SECONDS -lt $end ]; done
+    on h3 'touch /run/menu-goes-on'
+    until on h3 "grep -q '$v5' /var/lib/fleet/deployed.json"; do [ $SECONDS -lt $end ]; done
+    on h3 'rm /run/testbed-hook'
+    [ "$(on h3 'readlink -f /nix/var/nix/profiles/system; cat /boot/loader/default')" = "$v5
+$v5" ]
+}

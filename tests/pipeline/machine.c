@@ -437,6 +437,12 @@ static int units(struct machine *machine, const struct script_vars *vars, struct
         buf_printf(out, "unit %s loaded failed failed 0 1 1000 bb\nchanged %s\n",
                    machine->failed_unit, machine->failed_unit);
     }
+    for (int i = 0; machine->talkative && i < 49000; i++) {
+        buf_printf(out,
+                   i < 500 ? "unit u%d.service loaded active running 0 0 1000 aa\n"
+                           : "changed u%d.service\n",
+                   i);
+    }
     return 0;
 }
 

@@ -93,6 +93,7 @@ struct machine {
     bool lacks_paths;
     bool secret_refused, restart_fails; /* there is no such owner; its unit fails then */
     const char *gens;                   /* lines of the list of generations */
+    bool talkative;                     /* it says as much as a host may, whatever is asked */
 
     /* Asked when a script has arrived and before it acts; `name` as in core/target, requests to the
      * guard by their own name. */

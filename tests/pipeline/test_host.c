@@ -56,6 +56,13 @@ Test(host, asks_for_each_thing_once_and_in_order_when_all_goes_well) {
     cr_expect_eq(machine->conns_made, 2);
 }
 
+/* Its answers cost their length, not the square of it: other hosts wait in the same loop. */
+Test(host, holds_nobody_up_with_long_answers, .timeout = 100) {
+    machine->talkative = true;
+    world_run(&world);
+    expect_end(HOST_HEALTHY, "");
+}
+
 Test(host, renews_first_over_a_connection_of_its_own) {
     world_run(&world);
     cr_expect_eq(machine->renewals_by_conn[1], 0);
@@ -223,6 +230,41 @@ Test(host, says_that_a_commit_may_have_become_final_when_it_is_gone) {
     cr_expect(strstr(world.message, "may have become final") != NULL, "%s", world.message);
     cr_expect_str_eq(machine->running, NEW);
     cr_expect_str_eq(machine->profile, NEW);
+}
+
+/* The script of before is still at it, and has the lock's file. */
+static enum fault commit_is_still_running(struct world *self, const char *name) {
+    static int asked;
+    (void)self;
+    if (strcmp(name, "commit_now") != 0) {
+        return FAULT_NONE;
+    }
+    asked++;
+    return asked == 1 ? FAULT_CUT_AFTER : asked < 4 ? FAULT_FAIL : FAULT_NONE;
+}
+
+Test(host, waits_for_a_commit_that_goes_on_without_it) {
+    world.run.action = ACTION_BOOT;
+    world.on_script = commit_is_still_running;
+    world_run(&world);
+    expect_end(HOST_REBOOT_REQUIRED, "");
+    cr_expect_eq(machine->generation, 8);
+}
+
+static enum fault commit_never_ends(struct world *self, const char *name) {
+    static int asked;
+    (void)self;
+    return strcmp(name, "commit_now") != 0 ? FAULT_NONE
+           : asked++ == 0                  ? FAULT_CUT_AFTER
+                                           : FAULT_FAIL;
+}
+
+Test(host, does_not_say_failed_of_a_commit_that_it_could_not_ask_again) {
+    world.run.action = ACTION_BOOT;
+    world.on_script = commit_never_ends;
+    world_run(&world);
+    expect_end(HOST_UNKNOWN, "script-failed");
+    cr_expect(strstr(world.message, "may have become final") != NULL, "%s", world.message);
 }
 
 static void cut_in_mid_commit(struct world *self) {
