@@ -258,9 +258,9 @@ struct inv_run_policy {
 };
 
 struct inventory {
-    const char *path;             /* of the file, absolute */
-    const char *dir;              /* its folder, absolute */
-    const char *text;             /* the file as it was read: it may be a pipe, or change since */
+    const char *path; /* of the file, absolute */
+    const char *dir;  /* its folder, absolute */
+    const char *text; /* the file as it was read: it may be a pipe, or change since */
     size_t text_len;
     const char *name;             /* of the fleet; default: the folder's name */
     const struct inv_host *hosts; /* in the file's order */
