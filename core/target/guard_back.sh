@@ -154,11 +154,14 @@ undo_menu() {
 }
 
 activate_old() {
+    read_before=$(units_loaded)
     switch_to "$old" test "$activate_s"
     back_rc=$rc
     resolve /run/current-system
     case $back_rc:$target in
     0:"$old" | 4:"$old")
+        # Units that failed may hide that systemd refused to reload.
+        [ "$back_rc" -eq 0 ] || [ "$(units_loaded)" != "$read_before" ] || half=yes
         [ $half = no ] || ! has_systemd || mend_services
         return
         ;;

@@ -90,6 +90,43 @@ SCRIPT
     [ "$(served)" = "$before" ]
 }
 
+fill_run_when() { # action, system: once, and leaves a page for lists, but nothing for systemd
+    on_host <<SCRIPT
+cat >/run/testbed-hook <<'HOOK'
+#!/bin/sh
+[ "\$1 \$2" = "$1 $2" ] && mkdir /var/tmp/filled || exit 0
+dd if=/dev/zero of=/run/.testbed-fill bs=64k 2>/dev/null
+truncate -s -1M /run/.testbed-fill
+HOOK
+chmod 755 /run/testbed-hook
+: >/etc/testbed-perl
+SCRIPT
+}
+
+@test "a refused reload behind an exit status of 4, going back: no service stays on the new version" {
+    v1=$(send_system "$I" unit-fails v1)
+    before=$(served)
+    fill_run_when activate "$v0"
+    guard_start "$I" "$v1"
+    await_state "$I" 'reverting * try=2 stuck=room' 30
+    "$testbed" unfill "$I" run
+    await_end "$I" 60
+    assert_old "$I"
+    [ "$(served)" = "$before" ]
+}
+
+@test "a refused reload behind an exit status of 4, going forward: not taken for a good activation" {
+    v1=$(send_system "$I" good v1)
+    before=$(served)
+    "$testbed" fail-unit "$I"
+    fill_run_when activate "$v1"
+    guard_start "$I" "$v1"
+    await_end "$I" 60
+    assert_old "$I"
+    [[ $(last_word "$I") == "reverted $nonce rc=4 why=activation "* ]]
+    [ "$(served)" = "$before" ]
+}
+
 @test "NixOS's switch lock held while going back is outwaited" {
     v1=$(send_system "$I" good v1)
     guard_start "$I" "$v1"

@@ -41,6 +41,7 @@ class Cell:
         self.lifted = False
         self.anchor = self.run = None
         self.system = None
+        self.secret = None  # a file that the host is to have
         self.gate = os.path.join(self.folder, "gate")
 
     # ---- the run ----
@@ -62,6 +63,8 @@ class Cell:
                  "interval": "500ms"},
             ],
         }
+        if self.secret:
+            host["secrets"] = [{"name": "token", "file": self.secret}]
         hosts = {self.host.name: host}
         if self.anchor:
             hosts["anchor"] = {
@@ -246,7 +249,14 @@ class Cell:
             raise Red(f"at last it should be all new, and is {truth}")
         if truth["lock"] or truth["record"] or truth["roots"]:
             raise Red(f"at last this is left: {truth}")
+        if self.secret and not self.has_secret():
+            raise Red("at last its secret is not what it should be, or something is left beside it")
         return word
+
+    def has_secret(self):
+        folder = self.host.path("/run/fleet/secrets")
+        with open(self.secret, "rb") as here, open(os.path.join(folder, "token"), "rb") as there:
+            return here.read() == there.read() and os.listdir(folder) == ["token"]
 
     def clean(self):
         if self.run and self.run.process.poll() is None:

@@ -319,15 +319,15 @@ def put_operator_kill(cell):
     return "killed with -9"
 
 
-ALL_NEW = {"before": "N", "window": "N", "commit": "N", "after": "N", "back": "O"}
+ALL_NEW = {"before": "N", "secrets": "N", "window": "N", "commit": "N", "after": "N", "back": "O"}
 NO_COPY = dict.fromkeys(
-    ["connecting", "building", "staged", "activating", "confirming", "probing", "committing",
-     "committing_late", "rebooting", "rolling_back"],
+    ["connecting", "building", "staged", "uploading", "activating", "confirming", "probing",
+     "committing", "committing_late", "rebooting", "rolling_back"],
     "nothing is imported then",
 )
 ONLY_ACTIVATION = dict.fromkeys(
-    ["connecting", "building", "staging", "staged", "confirming", "probing", "committing_late",
-     "rebooting"],
+    ["connecting", "building", "staging", "staged", "uploading", "confirming", "probing",
+     "committing_late", "rebooting"],
     "no script of the system's runs then",
 )
 
@@ -342,14 +342,14 @@ FAULTS = {
         f"connection reset at byte {CUT_BYTE}", put_cut,
         {"connecting": "N", "confirming": "N", "rebooting": "N"},
         pointless=dict.fromkeys(
-            ["building", "staging", "staged", "activating", "probing", "committing", "committing_late",
+            ["building", "staging", "staged", "uploading", "activating", "probing", "committing", "committing_late",
              "rolling_back"],
             "no connection begins then",
         ),
     ),
     "silence": Fault(
         "never answers again", put_silence,
-        {"connecting": "U", "before": "O", "staged": "OQ", "window": "Q", "commit": "Q", "after": "Q",
+        {"connecting": "U", "before": "O", "staged": "OQ", "secrets": "O", "window": "Q", "commit": "Q", "after": "Q",
          "back": "Q"},
         lift_wire,
     ),
@@ -367,23 +367,25 @@ FAULTS = {
     ),
     "rebooted": Fault(
         "rebooted", put_reboot,
-        {"before": "NO", "staging": "OS", "staged": "OS", "window": "O", "commit": "NO", "after": "N",
-         "back": "O"},
+        {"before": "NO", "staging": "OS", "staged": "OS", "secrets": "OS", "window": "O",
+         "commit": "NO", "after": "N", "back": "O"},
     ),
     "power-cut": Fault(
         "power cut, then on again", put_power_cut,
-        {"before": "NO", "staging": "OS", "staged": "OS", "window": "O", "commit": "NO", "after": "N",
-         "back": "O"},
+        {"before": "NO", "staging": "OS", "staged": "OS", "secrets": "OS", "window": "O",
+         "commit": "NO", "after": "N", "back": "O"},
     ),
     "nix-full": Fault(
         f"/nix full but for {NIX_ROOM >> 10} kB", put_full_nix,
-        {"before": "O", "staged": "NO", "window": "NO", "commit": "NO", "after": "N", "back": "O"},
+        {"before": "O", "staged": "NO", "secrets": "NO", "window": "NO", "commit": "NO", "after": "N",
+         "back": "O"},
         lambda cell: cell.host.unfill("/nix"), flavour="small-nix",
     ),
     "run-full": Fault(
         "/run full", put_full_run,
         # systemd reloads no unit files then, so a service may still be the new system's.
-        {"before": "O", "activating": "O", "window": "N", "commit": "N", "after": "N", "back": "R"},
+        {"before": "O", "secrets": "O", "activating": "O", "window": "N", "commit": "N", "after": "N",
+         "back": "R"},
         lambda cell: cell.host.unfill("/run"),
     ),
     "run-full-while": Fault(
@@ -411,7 +413,8 @@ FAULTS = {
     ),
     "garbage-shell": Fault(
         "garbage from the shell", put_garbage_shell,
-        {"connecting": "OU", "before": "NO", "window": "N", "commit": "N", "after": "N", "back": "O"},
+        {"connecting": "OU", "before": "NO", "secrets": "NO", "window": "N", "commit": "N",
+         "after": "N", "back": "O"},
         lift_garbage_shell, lifted=3,
         pointless={"staged": "no session is opened while it waits"},
     ),

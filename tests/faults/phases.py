@@ -15,13 +15,15 @@ HOOK = r"""#!/bin/sh
 : >/run/testbed-held
 while [ -e /run/testbed-hold ]; do sleep 0.05; done
 """
+SECRET_BYTES = 900000
+UPLOAD_BYTES = 200000  # of the secret, as base64
 COPY_BYTES = 300000  # more than everything before the copy, less than the copy
 
 
 class Phase:
     def __init__(self, state, kind, hold, reached, release, advance=None, version="good", options=()):
         self.state = state  # as the events call it
-        self.kind = kind  # before, window, commit, after, back: what a fault may lead to
+        self.kind = kind  # before, secrets, window, commit, after, back: what a fault may lead to
         self.hold, self.advance = hold, advance
         self.reached, self.release = reached, release
         self.version = version
@@ -90,6 +92,20 @@ def release_grant(cell):
     cell.anchor.close()
 
 
+def hold_secret(cell):
+    """A host that waits for its grant first, so that the upload can be met."""
+    cell.add_anchor()
+    cell.secret = os.path.join(cell.folder, "secret")
+    with open(cell.secret, "wb") as file:
+        file.write(os.urandom(SECRET_BYTES))
+
+
+def hold_upload(cell):
+    cell.run.await_state("staged", 90)
+    cell.wire.do(lambda proxy: proxy.hold_up_after(UPLOAD_BYTES))
+    cell.anchor.close()
+
+
 def hold_activation(cell):
     set_hook(cell, f"activate {cell.new}", True)
 
@@ -139,6 +155,9 @@ PHASES = {
     "building": Phase("building", "before", hold_build, nothing, release_build),
     "staging": Phase("staging", "before", hold_copy, await_waiting, release_wire),
     "staged": Phase("staged", "before", hold_grant, nothing, release_grant),
+    "uploading": Phase(
+        "staged", "secrets", hold_secret, await_waiting, release_wire, advance=hold_upload
+    ),
     "activating": Phase("activating", "window", hold_activation, is_held_there, release_hook),
     "confirming": Phase("confirming", "window", hold_confirmation, await_waiting, release_wire),
     "probing": Phase("probing", "window", nothing, nothing, release_probe, advance=hold_probe),

@@ -84,6 +84,10 @@ class Proxy:
         self.hold_from, self.hold_up_at = None, link.carried_up
         link.changed.set()
 
+    def hold_up_after(self, count):
+        """Holds the newest connection once it has carried so many bytes more to the target."""
+        self.hold_up_at = max(self.links, key=lambda each: each.number).carried_up + count
+
     def stall_all(self):
         """The connections of this moment carry nothing any more, and stay open."""
         for link in self.links:
