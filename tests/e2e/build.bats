@@ -109,22 +109,10 @@ PYTHON
     assert_serves h1 v4
 }
 
-# A folder for `nix_bin` whose tools write down how they were called.
-recording_tools() {
-    local tool
-    mkdir -p "$T/tools"
-    for tool in nix nix-instantiate nix-store; do
-        printf '#!/bin/sh\necho %s "$*" >>%s\nexec %s "$@"\n' "$tool" "$T/calls" \
-            "$(command -v "$tool")" >"$T/tools/$tool"
-    done
-    chmod +x "$T"/tools/*
-    : >"$T/calls"
-}
-
 calls() { grep -c -- "$1" "$T/calls" || true; } # PATTERN
 
 @test "nix_bin, nix_options and args are what Nix is called with; hosts share one evaluation" {
-    recording_tools
+    record_tools
     "$testbed" inventory --version v6 | "$support/edit_inventory.py" h1 h2 h3 \
         "defaults.nix_bin=\"$T/tools\"" 'defaults.nix_options.cores="3"' >"$inventory"
     fleet build

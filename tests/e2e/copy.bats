@@ -31,10 +31,11 @@ bring() {
     fleet update --yes --json --waves '100%'
 }
 
+cache_url() { echo "http://127.0.0.1:$(sed 's/.*port \([0-9]*\).*/\1/' "$T/port")"; }
+
 # with_cache PUSH: the cache's settings for edit_inventory.py.
 with_cache() {
-    echo "defaults.copy.cache={\"push\": \"$1\", \"substituter\":
-        \"http://127.0.0.1:$(sed 's/.*port \([0-9]*\).*/\1/' "$T/port")\",
+    echo "defaults.copy.cache={\"push\": \"$1\", \"substituter\": \"$(cache_url)\",
         \"public_key\": \"$(cat "$T/public")\"}"
 }
 
@@ -46,14 +47,32 @@ assert_both() { # VERSION
     done
 }
 
-@test "compressed" {
+@test "compressed: zstd unpacks it there, and where it is missing that is said" {
+    on h1 'mv /usr/bin/zstd /usr/bin/zstd.kept'
+    on h2 'mv /usr/bin/zstd /usr/bin/zstd.kept && cat >/usr/bin/zstd && chmod +x /usr/bin/zstd' <<'SCRIPT'
+#!/bin/sh
+echo "$@" >>/run/unpacked
+exec /usr/bin/zstd.kept "$@"
+SCRIPT
+    bring v1 'defaults.copy.compress="zstd"' 'defaults.policy.max_failed=1'
+    assert_exit 3
+    assert_state h1 failed no-zstd 'copy.compress is "zstd"'
+    assert_state h2 healthy
+    on h2 'grep -q -e -dc /run/unpacked'
+    for h in h1 h2; do on $h 'mv /usr/bin/zstd.kept /usr/bin/zstd'; done
     bring v1 'defaults.copy.compress="zstd"'
-    assert_both v1
+    assert_exit 0
+    assert_serves h1 v1
+    assert_serves h2 v1
 }
 
 @test "a cache is filled once, and the hosts fetch from it" {
-    bring v2 "$(with_cache "file://$T/cache?secret-key=$T/secret")"
+    record_tools
+    # Two systems, so that it isn't the one path that is pushed once.
+    bring v2 "$(with_cache "file://$T/cache?secret-key=$T/secret")" "defaults.nix_bin=\"$T/tools\"" \
+        "h2=$(system good v2 h2 --paths 3 --bytes 9000000 --content programs)"
     assert_both v2
+    [ "$(grep -c '^nix copy \|^nix .* copy ' "$T/calls")" = 1 ]
     # Both have fetched archives, and nothing was left to send.
     [ "$(grep -c 'GET /nar/.* 200' "$T/asked")" -ge 8 ]
     ! grep -q '"type":"copy"' "$events" || return 1
@@ -62,10 +81,21 @@ assert_both() { # VERSION
 }
 
 @test "with substitute false they fetch from the cache alone" {
+    # What they would ask otherwise: a cache of their own, which has nothing.
+    mkdir "$T/cache/own"
+    echo 'StoreDir: /nix/store' >"$T/cache/own/nix-cache-info"
+    for h in h1 h2; do
+        on $h "echo 'substituters = $(cache_url)/own' >>/etc/nix/nix.conf"
+    done
     before=$(grep -c 'GET /nar/.* 200' "$T/asked" || true)
     bring v3 "$(with_cache "file://$T/cache?secret-key=$T/secret")" 'defaults.copy.substitute=false'
     assert_both v3
     [ "$(grep -c 'GET /nar/.* 200' "$T/asked")" -gt "$before" ]
+    run -1 grep '/own/' "$T/asked"
+    bring v6 "$(with_cache "file://$T/cache?secret-key=$T/secret")"
+    assert_both v6
+    grep -q '/own/' "$T/asked"
+    for h in h1 h2; do on $h "sed -i '/^substituters = http/d' /etc/nix/nix.conf"; done
 }
 
 @test "what the cache can't give is sent" {

@@ -167,4 +167,17 @@ await_host() {
     done
 }
 
+# record_tools: makes $T/tools, a folder for `nix_bin` whose tools write down in $T/calls how they
+# were called.
+record_tools() {
+    local tool
+    mkdir -p "$T/tools"
+    for tool in nix nix-instantiate nix-store; do
+        printf '#!/bin/sh\necho %s "$*" >>%s\nexec %s "$@"\n' "$tool" "$T/calls" \
+            "$(command -v "$tool")" >"$T/tools/$tool"
+    done
+    chmod +x "$T"/tools/*
+    : >"$T/calls"
+}
+
 logins() { "$testbed" logins "${1#h}"; }
