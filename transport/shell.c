@@ -30,6 +30,7 @@
 #define ERR_TEXT_MAX     (8u * 1024u)
 #define START_TIMEOUT_MS 30000u
 #define MARKER_SIZE      64u
+#define STATUS_SIZE      16u   /* of a status; what is longer is none */
 #define ROOM_FOR_REST    1024u /* the end, beside a script and its variables */
 
 struct script {
@@ -220,7 +221,7 @@ static void output_scan(struct output *output, const char *marker, bool keep_end
     size_t at = (size_t)(found - tail->data);
     const char *line_end = memchr(found, '\n', tail->len - at);
     output_keep(output, tail->data, at, keep_end);
-    if (line_end == NULL) {
+    if (line_end == NULL && tail->len - at < marker_len + STATUS_SIZE) {
         buf_consume(tail, at);
         return;
     }

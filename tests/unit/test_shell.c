@@ -210,3 +210,33 @@ Test(shell, script_cut_short_does_nothing) {
     cr_expect_eq(remove(ran), -1, "a script cut short ran");
     cr_expect_eq(remove(folder), 0);
 }
+
+/* A far side that reads the markers out of what it is sent, and never ends the line of a status. */
+static const char endless[] = "#!/bin/sh\n"
+                              "case $2 in *'exec /bin/sh -s'*) ;; *) exec /bin/sh \"$@\" ;; esac\n"
+                              "begin=${2%%exec /bin/sh -s*}\n"
+                              "eval \"${begin#/bin/sh -c ?}\"\n"
+                              "while read -r word _ _ first second _; do\n"
+                              "    [ \"$word\" != printf ] || break\n"
+                              "done\n"
+                              "printf 'fleet-%s-%s %099d' $first $second 0 >&2\n"
+                              "printf 'fleet-%s-%s ' $first $second\n"
+                              "exec tr '\\0' 0 </dev/zero\n";
+
+Test(shell, keeps_nothing_of_a_status_without_end) {
+    char path[] = "/tmp/fleet-shell-XXXXXX";
+    int fd = mkstemp(path);
+    cr_assert_eq(write(fd, endless, sizeof(endless) - 1), (ssize_t)sizeof(endless) - 1);
+    cr_assert_eq(fchmod(fd, 0700), 0);
+    cr_assert_eq(close(fd), 0);
+    struct pipe_conn hostile;
+    pipe_conn_init(&hostile, &loop, path);
+    struct shell *far = shell_open(&loop, &hostile.conn, &nobody);
+    struct answer answer = {0};
+    shell_run(far, "true", NULL, 0, 10000, on_done, &answer);
+    await(&answer);
+    shell_close(far);
+    unlink(path);
+    cr_expect_eq(answer.err, 0, "%s: it was read till the time was over", answer.reason);
+    answer_free(&answer);
+}
