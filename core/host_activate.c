@@ -155,6 +155,7 @@ static void send_start(struct host *host) {
     host->guard = (struct guard_state){.phase = GUARD_NONE, .rc = -1};
     host->told_phase = GUARD_NONE;
     host->told_deadline_ms = 0;
+    host->confirmed = false;
     host->guard_deadline_ms =
         host_now(host) + policy->activate_timeout_ms + policy->confirm_timeout_ms;
     host->guard_sent = true;

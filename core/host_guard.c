@@ -126,7 +126,10 @@ enum step_result host_activation_failed(struct host *host) {
     }
     if (strcmp(guard->why, "deadline") == 0) {
         return host_failf(host, FLEET_ERR_TIMEOUT, "confirm-timeout",
-                          "no new connection could confirm the host within confirm_timeout");
+                          host->confirmed
+                              ? "confirmed, and then not renewed within confirm_timeout: the "
+                                "connection carried nothing, or this machine was asleep or stopped"
+                              : "no new connection could confirm the host within confirm_timeout");
     }
     if (strcmp(guard->why, "commit-failed") == 0) {
         return commit_failed(host);

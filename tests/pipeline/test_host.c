@@ -201,6 +201,8 @@ Test(host, tells_of_a_guard_that_went_back_while_nobody_looked) {
     world.on_turn = away_while_probed;
     world_run(&world);
     expect_end(HOST_ROLLED_BACK, "confirm-timeout");
+    /* As when the laptop was closed for ten minutes: a new version that keeps everybody out is no such. */
+    cr_expect(strstr(world.message, "then not renewed") != NULL, "%s", world.message);
     cr_expect(!asked_for("commit"));
 }
 
