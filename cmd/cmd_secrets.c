@@ -4,6 +4,7 @@
  * `check` changes nothing: the host tells the hashes of what it has. `push` works under the host's
  * lock, writes only what is missing or differs, then restarts the units of what it wrote.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,6 +184,7 @@ static const struct secret *read_secret(struct pushing *pushing, struct name_ind
     char *key = secret_key(inv, what);
     size_t number = name_index_find(known, key);
     if (number != NAME_INDEX_NONE) {
+        assert(number < pushing->read_count && pushing->read != NULL);
         free(key);
         return pushing->read[number];
     }

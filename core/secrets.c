@@ -1,6 +1,7 @@
 /* Secrets, read here and put into their place there (see secrets.h). */
 #include "core/secrets.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -245,6 +246,7 @@ static size_t source_words(const struct inv_host *host, const struct inv_secret 
         words = &what->file;
         count = 1;
     }
+    assert(count > 0); /* an inventory with an empty command does not load */
     for (size_t i = 0; i < count && i < WORDS_MAX; i++) {
         ret[i] = inv_expand(words[i], host, NULL);
     }

@@ -10,6 +10,7 @@
  */
 #include "transport/nar_feed.h"
 
+#include <assert.h>
 #include <openssl/evp.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -224,6 +225,7 @@ static void detach(struct feed *feed, struct ask *ask) {
 /* Keeps what is kept below WINDOW_BYTES, oldest first. */
 static void trim(struct feed *feed) {
     struct reading *at = feed->readings;
+    assert(at == NULL || at->prev == NULL);
     while (at != NULL && feed->reading_count > REMEMBERED) {
         struct reading *next = at->next;
         if (at->followers == NULL && !at->busy) {

@@ -33,3 +33,26 @@ share" ]
     echo "$output"
     [ "$status" = 0 ]
 }
+
+@test "under DESTDIR the same, and nothing beside it" {
+    DESTDIR=$BATS_TEST_TMPDIR/dest cmake --install "$build" --prefix /opt/fleet-of-a-test >/dev/null
+    [ ! -e /opt/fleet-of-a-test ]
+    diff <(cd "$to" && find . -type f | sort) \
+        <(cd "$BATS_TEST_TMPDIR/dest/opt/fleet-of-a-test" && find . -type f | sort)
+}
+
+@test "the completions and the manual are what their readers take" {
+    bash -n "$to/share/bash-completion/completions/fleet"
+    if command -v fish >/dev/null; then
+        fish --no-execute "$to/share/fish/vendor_completions.d/fleet.fish"
+    fi
+    if command -v zsh >/dev/null; then
+        zsh -n "$to/share/zsh/site-functions/_fleet"
+    fi
+    # The first request of a manual page, and the sections that man and apropos look for.
+    grep -q '^\.TH FLEET 1 ' "$to/share/man/man1/fleet.1"
+    grep -q '^\.SH NAME' "$to/share/man/man1/fleet.1"
+    if command -v groff >/dev/null; then
+        [ -z "$(groff -man -Tutf8 -ww "$to/share/man/man1/fleet.1" 2>&1 >/dev/null)" ]
+    fi
+}

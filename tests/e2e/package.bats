@@ -14,9 +14,9 @@ setup() {
 evaluate() {
     nix-instantiate --eval --strict --json --readonly-mode --expr "
         let
-          stubs = import $repo/tests/e2e/package-stubs.nix { };
-          package = (stubs.pkgs \"x86_64-linux\").callPackage $repo/package.nix { };
-          flake = (import $repo/flake.nix).outputs { self = flake; nixpkgs = stubs.nixpkgs; };
+          stubs = import (/. + \"$repo/tests/e2e/package-stubs.nix\") { };
+          package = (stubs.pkgs \"x86_64-linux\").callPackage (/. + \"$repo/package.nix\") { };
+          flake = (import (/. + \"$repo/flake.nix\")).outputs { self = flake; nixpkgs = stubs.nixpkgs; };
         in $1" 2>"$BATS_TEST_TMPDIR/stderr"
 }
 
@@ -46,8 +46,8 @@ evaluate() {
 }
 
 @test "the package refuses a libssh2 that cannot talk to NixOS" {
-    run evaluate "((import $repo/tests/e2e/package-stubs.nix { libssh2Version = \"1.10.0\"; })
-        .pkgs \"x86_64-linux\").callPackage $repo/package.nix { }"
+    run evaluate "((import (/. + \"$repo/tests/e2e/package-stubs.nix\") { libssh2Version = \"1.10.0\"; })
+        .pkgs \"x86_64-linux\").callPackage (/. + \"$repo/package.nix\") { }"
     [ "$status" != 0 ]
     [[ $(<"$BATS_TEST_TMPDIR/stderr") == *"fleet needs libssh2 1.11.1 or newer, this nixpkgs has 1.10.0"* ]]
 }

@@ -1,5 +1,6 @@
 /* A damaged or foreign key file, without a passphrase and with one: a key that is taken has a
- * public half and signs, one that is not leaves nothing. */
+ * public half and signs, one that is not leaves nothing. A passphrase goes to PEM only: OpenSSH's
+ * own format is slow by design, as many rounds as the file asks for. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,8 @@ static void try(const char *text, size_t len, const char *passphrase) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     AUTO_FREE char *text = xstrndup((const char *)data, size);
     try(text, strlen(text), NULL);
-    try(text, strlen(text), "secret");
+    if (strstr(text, "BEGIN OPENSSH") == NULL) {
+        try(text, strlen(text), "secret");
+    }
     return 0;
 }

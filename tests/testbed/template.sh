@@ -167,6 +167,8 @@ CONF
 template_store() { # folder that becomes /nix
     local seed
     seed=$(systems_build good v0)
+    local -x NIX_CONFIG
+    NIX_CONFIG=$(systems_nix_config)
     rm -rf "$1"
     mkdir -p "$1"
     nix-store -qR "$seed" | xargs nix-store --export |
