@@ -38,7 +38,7 @@
       });
 
       checks = eachSystem (pkgs: {
-        fleet = self.packages.${pkgs.stdenv.hostPlatform.system}.fleet;
+        fleet = pkgs.callPackage ./package.nix { doCheck = true; };
       });
     };
 }

@@ -33,9 +33,14 @@ let
   } // tools;
 
   tools = builtins.listToAttrs (map (name: { inherit name; value = package name "1"; }) [
-    "bats" "cjson" "clang-tools" "cmake" "cppcheck" "criterion" "curl" "jq" "libgit2" "libuv"
-    "makeWrapper" "ncurses" "ninja" "openssh" "openssl" "pkg-config" "python3" "shellcheck" "zstd"
-  ]) // { libssh2 = package "libssh2" libssh2Version; };
+    "bats" "cjson" "clang-tools" "cmake" "cppcheck" "criterion" "curl" "git" "jq" "libgit2" "libuv"
+    "makeWrapper" "ncurses" "ninja" "nix" "openssh" "openssl" "pkg-config" "shellcheck" "zstd"
+  ]) // {
+    libssh2 = package "libssh2" libssh2Version;
+    python3 = package "python3" "1" // {
+      withPackages = choose: package "python3-with-${(builtins.head (choose { jsonschema.name = "jsonschema"; })).name}" "1";
+    };
+  };
 in
 {
   inherit lib pkgs;

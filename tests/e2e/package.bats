@@ -45,6 +45,16 @@ evaluate() {
     [[ $inputs == *'"libssh2"'* && $inputs == *'"openssl"'* ]]
 }
 
+@test "the package has the programs that the unit tests run, where it runs them" {
+    [ "$(evaluate 'package.doCheck')" = false ]
+    [ "$(evaluate 'flake.checks.x86_64-linux.fleet.doCheck')" = true ]
+    tools=$(evaluate 'map (p: p.name) package.nativeCheckInputs')
+    for tool in git nix openssh openssl python3-with-jsonschema zstd; do
+        echo "$tool is not in $tools"
+        [[ $tools == *"\"$tool\""* ]]
+    done
+}
+
 @test "the package refuses a libssh2 that cannot talk to NixOS" {
     run evaluate "((import (/. + \"$repo/tests/e2e/package-stubs.nix\") { libssh2Version = \"1.10.0\"; })
         .pkgs \"x86_64-linux\").callPackage (/. + \"$repo/package.nix\") { }"
