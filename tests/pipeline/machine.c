@@ -11,6 +11,7 @@
 
 #define COMMIT_MS 700u
 #define REVERT_MS 900u
+#define RETRY_MS  10000u
 
 static void set(char *to, size_t room, const char *text) {
     snprintf(to, room, "%s", text);
@@ -50,6 +51,7 @@ static void go_back(struct machine *machine, const char *why, uint64_t now) {
     snprintf(more, sizeof(more), "rc=%d why=%s", machine->guard.rc, why);
     put_state(machine, GUARD_REVERTING, more);
     machine->guard.next_ms = now + REVERT_MS;
+    machine->guard.tries = 1;
 }
 
 static void activation_ends(struct machine *machine, uint64_t now) {
@@ -76,11 +78,18 @@ static void activation_ends(struct machine *machine, uint64_t now) {
     }
 }
 
-static void way_back_ends(struct machine *machine) {
+static void way_back_ends(struct machine *machine, uint64_t now) {
     struct machine_guard *guard = &machine->guard;
     char more[400];
+    if (guard->tries < machine->back_tries) {
+        snprintf(more, sizeof(more), "rc=0 why=%s try=%u stuck=room", guard->why, ++guard->tries);
+        put_state(machine, GUARD_REVERTING, more);
+        guard->next_ms = now + RETRY_MS;
+        return;
+    }
     if (machine->revert_fails) {
-        snprintf(more, sizeof(more), "rc=1 why=%s current=%.250s", guard->why, machine->running);
+        snprintf(more, sizeof(more), "rc=1 why=%s%s current=%.250s", guard->why,
+                 machine->back_tries > 0 ? " stuck=room" : "", machine->running);
         finish(machine, GUARD_REVERT_FAILED, more);
         return;
     }
@@ -151,7 +160,7 @@ static bool guard_moves(struct machine *machine, uint64_t now) {
     } else if (guard->phase == GUARD_COMMITTING) {
         commit_ends(machine, then);
     } else {
-        way_back_ends(machine);
+        way_back_ends(machine, then);
     }
     return true;
 }

@@ -52,6 +52,7 @@ struct machine_guard {
     uint64_t activate_ms, confirm_ms;
     uint64_t next_ms; /* when the phase is over */
     uint64_t seen_ms; /* when it sees the requests that lie there */
+    unsigned tries;   /* of the way back */
     bool renew, commit, abort, leave;
 };
 
@@ -84,6 +85,7 @@ struct machine {
     const char *breaks_unit; /* fails once NEW runs */
     bool activation_refused; /* nothing is activated, `activation_rc` tells */
     bool commit_fails, revert_fails, boot_default_stuck;
+    unsigned back_tries; /* so many does the way back need, for want of room */
     uint64_t request_ms; /* until the guard sees a request */
     bool keeps_record;   /* a repair leaves its record */
     bool reboots;        /* it has been told to */

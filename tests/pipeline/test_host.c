@@ -355,6 +355,26 @@ Test(host, says_when_the_way_back_failed) {
     expect_end(HOST_ROLLBACK_FAILED, "probe-failed");
 }
 
+Test(host, waits_for_a_way_back_of_many_tries_and_says_what_is_in_its_way) {
+    machine->breaks_unit = "web.service";
+    world.inv.policy.activate_timeout_ms = 30000;
+    machine->back_tries = 30; /* ten seconds each: the guard's patience, and programs that hang */
+    world_run(&world);
+    expect_end(HOST_ROLLED_BACK, "probe-failed");
+    const char *said = buf_text(&world.log);
+    cr_expect(strstr(said, "fleet: reverting, try 30: /run or a disk is full") != NULL, "%s", said);
+}
+
+Test(host, says_why_the_way_back_was_given_up) {
+    machine->breaks_unit = "web.service";
+    machine->back_tries = 3;
+    machine->revert_fails = true;
+    world_run(&world);
+    expect_end(HOST_ROLLBACK_FAILED, "probe-failed");
+    cr_expect(strstr(world.message, "as /run or a disk is full there") != NULL, "%s",
+              world.message);
+}
+
 Test(host, says_when_the_boot_default_could_not_be_put_back) {
     machine->commit_fails = true;
     machine->boot_default_stuck = true;
