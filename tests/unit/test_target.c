@@ -306,7 +306,7 @@ Test(target, keeps_roots_of_a_run_and_gives_them_up) {
     answer_free(&answer);
 }
 
-Test(target, passes_words_to_a_command_untouched_and_ends_it_in_time) {
+Test(target, passes_words_to_a_command_untouched_and_waits_for_it_alone) {
     struct answer answer = {0};
     static const char *const words[] = {"printf", "%s\n", "a  b", "it's", "$HOME;`id`", "", "end"};
     target_run(shell, words, ARRAY_LEN(words), 5000, on_done, &answer);
@@ -316,6 +316,12 @@ Test(target, passes_words_to_a_command_untouched_and_ends_it_in_time) {
         cr_assert_str_eq(target_reply_nth(answer.reply, "out", i), said[i]);
     }
     expect(&answer, "rc", "0");
+    answer_free(&answer);
+    static const char *const forks[] = {"sh", "-c", "sleep 20 & printf last; exit 3"};
+    target_run(shell, forks, ARRAY_LEN(forks), 5000, on_done, &answer);
+    await(&answer);
+    expect(&answer, "rc", "3");
+    expect(&answer, "out", "last");
     answer_free(&answer);
     static const char *const slow[] = {"sleep", "20"};
     target_run(shell, slow, ARRAY_LEN(slow), 200, on_done, &answer);
