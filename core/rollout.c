@@ -178,9 +178,6 @@ static enum fate fate_of(const struct member *member, enum host_state state, con
         bool build = is_reason_of_build(reason) || member->state == HOST_BUILDING;
         return build && !member->touched ? FATE_BUILD : FATE_OTHER;
     }
-    if (state == HOST_SKIPPED && member->by_person) {
-        return FATE_PERSON;
-    }
     if (state == HOST_SKIPPED && reason != NULL) {
         bool stopped = strcmp(reason, "budget") == 0 || strcmp(reason, "stopped") == 0;
         return strcmp(reason, "offline") == 0  ? FATE_OFFLINE

@@ -21,8 +21,7 @@ enum fate {
     FATE_BUILD,   /* failed: its system could not be evaluated or built */
     FATE_LOCKED,  /* skipped */
     FATE_OFFLINE, /* skipped: optional and not reached */
-    FATE_PERSON,  /* skipped: a person took it out */
-    FATE_STOPPED  /* skipped: the run stopped before its turn */
+    FATE_STOPPED  /* skipped: the run stopped before its turn, or a person took it out */
 };
 
 /* Being taken back, by a decision of the rollout. */
@@ -51,7 +50,6 @@ struct member {
     bool in_flight;  /* from the grant of its first act to its end */
     bool touched;    /* was ever in flight in this run */
     bool skip_told;
-    bool by_person; /* skipped by a person */
     enum back back;
     bool back_counts; /* goes back on a verdict of its own, not for the others' sake */
     bool went_back;   /* once is all a host may, whatever caused it */

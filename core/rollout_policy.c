@@ -24,7 +24,6 @@ void rollout_skip(struct rollout *rollout, size_t host, const char *reason) {
         return;
     }
     member->skip_told = true;
-    member->by_person = strcmp(reason, "stopped") == 0 && !rollout->stopped;
     member->asked = false;
     member->wants_copy = false;
     slots_withdraw(rollout->activation, host);

@@ -72,7 +72,6 @@ bool rollout_retry(struct rollout *rollout, size_t host, uint64_t now_ms, struct
     rollout->waves[member->wave].touched -= member->touched;
     member->touched = false;
     member->skip_told = false;
-    member->by_person = false;
     member->back = BACK_NONE;
     member->back_counts = false;
     member->went_back = false;

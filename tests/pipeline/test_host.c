@@ -124,6 +124,16 @@ Test(host, waits_for_the_lock_when_told_to) {
     expect_end(HOST_HEALTHY, "");
 }
 
+Test(host, waits_for_the_lock_no_longer_than_told_to) {
+    set(machine->lock_id, "thief");
+    snprintf(machine->lock_run, sizeof(machine->lock_run), "other-run");
+    world.run.lock_timeout_ms = 10000;
+    world.on_turn = frees_lock_later;
+    world_run(&world);
+    expect_end(HOST_SKIPPED, "locked");
+    cr_expect(!asked_for("guard_start"));
+}
+
 /* ---- refusals ---- */
 
 Test(host, says_what_is_missing_before_anything_is_touched) {

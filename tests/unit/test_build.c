@@ -445,7 +445,9 @@ Test(build, a_path_that_only_seems_to_be_there_is_asked_for_by_itself) {
     run(&world);
     rmdir(ghost);
     cr_assert_str_eq(world.paths[0], path);
+    /* Nix's own words about that very path: each version has its own. */
     ASSERT_HAS(world.errors[1].message, "the build failed: ");
+    ASSERT_HAS(world.errors[1].message, ghost);
     end(&world);
     auto_free(&path);
 }

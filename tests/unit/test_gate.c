@@ -83,6 +83,7 @@ Test(gate, before_the_first_pass_only_the_deadline_ends_the_wait) {
     }
     cr_assert_eq(gate_failures_allowed(gate, 0), 0);
     cr_assert_eq(gate_wake_ms(gate, 300000), 301000);
+    cr_assert_eq(gate_wake_ms(gate, 302000), 302000, "it is due, not over");
     cr_assert_eq(gate_verdict(gate, 301000), GATE_UNHEALTHY);
     cr_assert(gate_blame(gate).deadline);
     cr_assert_eq(gate_blame(gate).probe, 0);
@@ -131,6 +132,7 @@ Test(gate, healthy_once_is_not_healthy) {
     cr_assert_eq(gate_verdict(gate, 11000), GATE_HEALTHY);
     cr_assert_eq(gate_verdict(gate, 400000), GATE_HEALTHY, "the deadline is over with");
     at(gate, 400000, GATE_FAIL);
+    cr_assert_eq(gate_wake_ms(gate, 400000), UINT64_MAX, "only results count by now");
     at(gate, 400001, GATE_FAIL);
     cr_assert_eq(gate_verdict(gate, 400001), GATE_HEALTHY);
     at(gate, 400002, GATE_FAIL);
@@ -161,6 +163,25 @@ Test(gate, an_excused_probe_has_no_say) {
     cr_assert_not(gate_result(gate, 1, GATE_FAIL_CONCLUSIVE, 9000, 9000));
     gate_result(gate, 0, GATE_PASS, 10000, 10000);
     cr_assert_eq(gate_verdict(gate, 10000), GATE_HEALTHY);
+    gate_free(gate);
+    /* Nor is it blamed for what another one does not do. */
+    const struct gate_probe excused_first[] = {{.excused = true}, probe};
+    gate = gate_new(&usual, excused_first, 2, 0);
+    gate_result(gate, 0, GATE_FAIL, 9000, 9000);
+    cr_assert_eq(gate_verdict(gate, 300000), GATE_UNHEALTHY);
+    cr_assert_eq(gate_blame(gate).probe, 1);
+    gate_free(gate);
+}
+
+Test(gate, no_deadline_is_none_and_no_count_is_one) {
+    const struct gate_policy patient = {.min_healthy_ms = 10000};
+    const struct gate_probe unsaid = {0};
+    struct gate *gate = gate_new(&patient, &unsaid, 1, 0);
+    at(gate, 1000, GATE_FAIL);
+    cr_assert_eq(gate_verdict(gate, 1000000000), GATE_WAITING, "nothing has passed yet");
+    at(gate, 1000000000, GATE_PASS);
+    at(gate, 1000005000, GATE_FAIL);
+    cr_assert_eq(gate_verdict(gate, 1000005000), GATE_UNHEALTHY);
     gate_free(gate);
 }
 
@@ -203,13 +224,20 @@ Test(gate, now_needs_one_pass_and_nothing_to_watch_needs_none) {
 Test(gate, one_round_is_decided_when_each_has_answered) {
     const struct gate_policy policy = {
         .startup_grace_ms = 5000, .min_healthy_ms = 10000, .deadline_ms = 1, .one_round = true};
-    const struct gate_probe three[] = {probe, probe, {.excused = true}};
+    const struct gate_probe twice = {.successes = 2, .failures = 3};
+    const struct gate_probe three[] = {twice, probe, {.excused = true}};
     struct gate *gate = gate_new(&policy, three, 3, 0);
-    cr_assert(gate_result(gate, 1, GATE_FAIL, 0, 9), "there is no grace time in one round");
+    cr_assert(gate_result(gate, 1, GATE_FAIL_CONCLUSIVE, 0, 9),
+              "there is no grace time in one round");
     gate_result(gate, 0, GATE_PASS, 0, 10);
     cr_assert_eq(gate_verdict(gate, 10), GATE_WAITING);
     gate_result(gate, 2, GATE_FAIL, 0, 11);
     cr_assert_eq(gate_verdict(gate, 11), GATE_UNHEALTHY);
     cr_assert_eq(gate_blame(gate).probe, 1);
+    gate_free(gate);
+    gate = gate_new(&policy, three, 1, 0);
+    gate_result(gate, 0, GATE_PASS, 0, 10);
+    cr_assert_eq(gate_verdict(gate, 10), GATE_HEALTHY,
+                 "one pass is a round, whatever `successes` is");
     gate_free(gate);
 }

@@ -352,6 +352,10 @@ Test(journal, state_folder_follows_xdg) {
     cr_assert_eq(state_dir_default(&path, NULL), 0);
     cr_assert_str_eq(path, "/home/u/.local/state/fleet");
     free(path);
+    setenv("HOME", "elsewhere", 1); /* no place to rely on: the account's own home is */
+    cr_assert_eq(state_dir_default(&path, NULL), 0);
+    cr_assert_eq(path[0], '/');
+    free(path);
 }
 
 static void expect_create_fails(const char *dir, const char *reason, const char *words) {

@@ -118,6 +118,22 @@ Test(rollout, person_takes_one_host_back) {
     cr_assert_eq(rollout_failures(r), 0);
 }
 
+Test(rollout, person_takes_back_who_is_in_flight_and_who_has_not_begun) {
+    with_hosts(3);
+    start_rollout();
+    stage_all();
+    expect("wave 1; activate h0");
+    probe(0);
+    control(ROLLOUT_CONTROL_TAKE_BACK, 0);
+    control(ROLLOUT_CONTROL_TAKE_BACK, 1);
+    expect("skip h1 stopped");
+    failed(1, HOST_SKIPPED, "stopped");
+    commit(0); /* it can't be asked in the middle, and goes back from there */
+    expect("back h0; activate h2");
+    end_back(0);
+    cr_assert_eq(rollout_failures(r), 0);
+}
+
 Test(rollout, person_takes_all_back) {
     with_hosts(6);
     start_rollout();

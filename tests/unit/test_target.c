@@ -206,6 +206,13 @@ Test(guard_state, reads_each_phase_and_its_fields) {
     cr_assert_str_eq(guard_stuck_words(&state), "/run or a disk is full there");
     guard_state_parse("reverting abc rc=4 why=abort try=3 stuck=nonsense0123456789", &state);
     cr_assert_null(guard_stuck_words(&state));
+    guard_state_parse("reverted abc failed=a.service later=b.service word rc=2", &state);
+    cr_assert_str_eq(state.failed, "a.service", "what a later guard adds is passed over");
+    cr_assert_eq(state.rc, 2);
+    char line[600];
+    snprintf(line, sizeof(line), "reverted abc why=%0500d", 1);
+    guard_state_parse(line, &state);
+    cr_assert_eq(strlen(state.why), sizeof(state.why) - 1, "cut, and ended");
 }
 
 Test(guard_state, takes_no_line_that_is_none) {
