@@ -4,19 +4,15 @@
  *
  * ssh_ciphers [MEGABYTES]   (default 500)
  */
-#include <arpa/inet.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/base/xalloc.h"
-#include "transport/keyring.h"
-#include "transport/transport.h"
+#include "tests/support/own_sshd.h"
 
 static const char *const ciphers[] = {
     "aes128-gcm@openssh.com",        "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr",
@@ -94,28 +90,16 @@ static double cpu_seconds(int who) {
            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
-static void ours(uint16_t port, const char *key, const char *command, size_t send_bytes) {
+static void ours(const struct own_sshd *sshd, const char *command, size_t send_bytes) {
     uv_loop_t loop;
     uv_loop_init(&loop);
-    struct conn_address address = {"127.0.0.1", port};
-    struct conn_spec spec = {.name = "bench",
-                             .addresses = &address,
-                             .address_count = 1,
-                             .user = "root",
-                             .identity_files = &key,
-                             .identity_count = 1,
-                             .host_key_check = HOST_KEY_OFF,
-                             .connect_timeout_ms = 20000};
-    struct error error = ERROR_INIT;
-    struct keyring *keyring = keyring_new(NULL);
-    keyring_prepare(keyring, &key, 1, NULL, NULL, &error);
-    struct transport *transport = transport_new(&loop, keyring);
+    struct transport *transport = transport_new(&loop, sshd->keyring);
     struct transfer transfer = {.command = command, .left = send_bytes};
     transfer.chunk = chunk_new(CHUNK_BYTES);
     memset(transfer.chunk->data, 'x', CHUNK_BYTES);
     double cpu = cpu_seconds(RUSAGE_SELF);
     uint64_t start = uv_hrtime();
-    transfer.conn = transport_open(transport, &spec, &conn_handlers, &transfer);
+    transfer.conn = transport_open(transport, &sshd->spec, &conn_handlers, &transfer);
     uv_run(&loop, UV_RUN_DEFAULT);
     printf("  %6.2f s cpu %6.2f s wall%s", cpu_seconds(RUSAGE_SELF) - cpu,
            (double)(uv_hrtime() - start) / 1e9, transfer.status == 0 ? "" : " FAILED");
@@ -123,72 +107,35 @@ static void ours(uint16_t port, const char *key, const char *command, size_t sen
     transport_free(transport);
     uv_run(&loop, UV_RUN_DEFAULT);
     uv_loop_close(&loop);
-    keyring_free(keyring);
 }
 
-static void theirs(uint16_t port, const char *key, const char *cipher, size_t bytes) {
-    AUTO_FREE char *command = xasprintf(
-        "head -c %zu /dev/zero | ssh -F none -q -o IdentityFile=%s -o StrictHostKeyChecking=no "
-        "-o UserKnownHostsFile=/dev/null -o KexAlgorithms=curve25519-sha256 -c %s -p %u "
-        "root@127.0.0.1 'cat >/dev/null'",
-        bytes, key, cipher, (unsigned)port);
+static void theirs(const struct own_sshd *sshd, size_t bytes) {
+    AUTO_FREE char *from = xasprintf("head -c %zu /dev/zero |", bytes);
     double cpu = cpu_seconds(RUSAGE_CHILDREN);
     uint64_t start = uv_hrtime();
-    int status = system(command);
+    int status =
+        own_sshd_client(sshd, from, "-o KexAlgorithms=curve25519-sha256", "cat >/dev/null");
     printf("  %6.2f s cpu %6.2f s wall%s\n", cpu_seconds(RUSAGE_CHILDREN) - cpu,
            (double)(uv_hrtime() - start) / 1e9, status == 0 ? "" : " FAILED");
 }
 
-static uint16_t free_port(void) {
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof(address);
-    if (bind(fd, (struct sockaddr *)&address, size) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
-        perror("bind");
-        exit(1);
-    }
-    close(fd);
-    return ntohs(address.sin_port);
-}
-
-static void run(const char *command) {
-    if (system(command) != 0) {
-        fprintf(stderr, "failed: %s\n", command);
-        exit(1);
-    }
-}
-
-/* An sshd that allows one cipher only. */
-static void start_sshd(uint16_t port, const char *cipher) {
-    AUTO_FREE char *command = xasprintf(
-        "mkdir -p /run/sshd && rm -rf %s/* && cd %s && ssh-keygen -q -t ed25519 -N '' -f host && "
-        "ssh-keygen -q -t ed25519 -N '' -f id && /usr/sbin/sshd -f /dev/null -p %u "
-        "-o ListenAddress=127.0.0.1 -h %s/host -o AuthorizedKeysFile=%s/id.pub -o StrictModes=no "
-        "-o PermitRootLogin=yes -o PidFile=%s/pid -o SetEnv=HOME=%s -o Ciphers=%s && "
-        "while [ ! -s pid ]; do sleep 0.05; done",
-        folder, folder, (unsigned)port, folder, folder, folder, folder, cipher);
-    run(command);
-}
-
+/* With an sshd that allows one cipher only. */
 static void bench(const char *cipher, size_t bytes) {
-    uint16_t port = free_port();
-    start_sshd(port, cipher);
-    AUTO_FREE char *key = xasprintf("%s/id", folder);
+    struct own_sshd sshd;
+    own_sshd_start(&sshd, folder, cipher);
     AUTO_FREE char *receive = xasprintf("head -c %zu /dev/zero", bytes);
     printf("%-30s", cipher);
-    ours(port, key, "cat >/dev/null", bytes);
-    ours(port, key, receive, 0);
-    theirs(port, key, cipher, bytes);
-    AUTO_FREE char *stop = xasprintf("kill $(cat %s/pid)", folder);
-    run(stop);
+    ours(&sshd, "cat >/dev/null", bytes);
+    ours(&sshd, receive, 0);
+    theirs(&sshd, bytes);
+    own_sshd_stop(&sshd);
 }
 
 int main(int argc, char **argv) {
     size_t bytes = (argc > 1 ? strtoul(argv[1], NULL, 10) : 500) * 1000000;
     signal(SIGPIPE, SIG_IGN);
-    if (geteuid() != 0 || mkdtemp(folder) == NULL) {
-        fprintf(stderr, "ssh_ciphers starts an sshd: run it as root\n");
+    if (mkdtemp(folder) == NULL) {
+        perror(folder);
         return 1;
     }
     printf("%zu MB: %-22s %-27s %-27s %s\n", bytes / 1000000, "", "sent by fleet",
@@ -197,7 +144,5 @@ int main(int argc, char **argv) {
         bench(ciphers[i], bytes);
         fflush(stdout);
     }
-    AUTO_FREE char *clean = xasprintf("rm -r %s", folder);
-    run(clean);
-    return 0;
+    return rmdir(folder);
 }
