@@ -114,6 +114,14 @@ static void on_returned(void *arg) {
     }
 }
 
+/* A reader of another run leaves; one's own run goes on. */
+static void on_gone(void *arg) {
+    struct dashboard *board = arg;
+    if (board->own != NULL || board->options.on_leave != NULL) {
+        leave(board);
+    }
+}
+
 /* ---- as an output ---- */
 
 static void board_attach(struct output *output, const struct output_seat *seat) {
@@ -261,7 +269,7 @@ struct output *output_dashboard_new(const struct dashboard_options *options) {
     board->dash.live = options->live;
     board->dash.screen.ascii = options->ascii || !terminal_speaks_utf8();
     board->handlers = (struct seat_handlers){
-        .key = on_key, .frame = on_frame, .returned = on_returned, .arg = board};
+        .key = on_key, .frame = on_frame, .returned = on_returned, .gone = on_gone, .arg = board};
     side_lines_init(&board->lines);
     board->plain = output_plain_new(board->lines.file, &options->output);
     return &board->base;

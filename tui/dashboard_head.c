@@ -217,11 +217,17 @@ static void say_active(const struct dash *dash, struct buf *out) {
 }
 
 /* What to type next, or where there is nothing to do how many hosts ended how. */
-static void say_end(const struct view *view, struct buf *out) {
-    buf_printf(out, "over: %s",
-               view->result != NULL && view->result[0] != '\0' ? view->result : "done");
-    buf_printf(out, " (exit %d); ", view->exit);
-    if (!summary_next(view, out)) {
+static void say_end(const struct dash *dash, struct buf *out) {
+    const struct view *view = dash->view;
+    bool named = view->result != NULL && view->result[0] != '\0';
+    if (dash->screen.cols < NARROW) {
+        buf_printf(out, "over, exit %d; ", view->exit);
+    } else {
+        buf_printf(out, "over: %s (exit %d); ", named ? view->result : "done", view->exit);
+    }
+    size_t used = text_width(buf_text(out)) + 2;
+    size_t cols = (size_t)dash->screen.cols;
+    if (!summary_next(view, cols > used ? cols - used : 0, out)) {
         wording_counts(view, out);
     }
 }
@@ -240,7 +246,7 @@ static void say_pause(const struct view *view, struct buf *out) {
 void dash_sentence(const struct dash *dash, struct buf *out) {
     const struct view *view = dash->view;
     if (view->ended) {
-        say_end(view, out);
+        say_end(dash, out);
     } else if (!dash->live) {
         buf_printf(out, "%sits process is gone; go on with: fleet resume %s",
                    view->paused != NULL ? "paused, and " : "", wording_short_run(view->run));

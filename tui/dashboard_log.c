@@ -66,36 +66,14 @@ static int name_width(const struct dash *dash) {
     return width > NAME_COLS ? NAME_COLS : width;
 }
 
-/* Bytes of `text` that fill `width` columns. */
-static size_t fitting(const struct screen *screen, const char *text, int width) {
-    size_t len = strlen(text);
-    if (len <= (size_t)width) {
-        return len;
-    }
-    size_t taken = 0;
-    char one[8];
-    for (int columns = 0; taken < len;) {
-        size_t size = text_utf8_length(text + taken, len - taken);
-        size = size > 0 ? size : 1;
-        memcpy(one, text + taken, size);
-        one[size] = '\0';
-        columns += screen_width(screen, one);
-        if (columns > width && taken > 0) {
-            break;
-        }
-        taken += size;
-    }
-    return taken;
-}
-
 /* Rows that the text takes between two columns. */
 static int text_rows(const struct dash *dash, const char *text, int width) {
     int rows = 1;
     if (!dash->state.wrap || width < 4) {
         return rows;
     }
-    for (text += fitting(&dash->screen, text, width); *text != '\0' && rows < WRAP_MAX; rows++) {
-        text += fitting(&dash->screen, text, width);
+    for (text += screen_fit(&dash->screen, text, width); *text != '\0' && rows < WRAP_MAX; rows++) {
+        text += screen_fit(&dash->screen, text, width);
     }
     return rows;
 }
@@ -118,7 +96,7 @@ static int draw_line(struct dash *dash, int row, int end_row, const struct model
     int rows = text_rows(dash, line->text, width);
     const char *rest = line->text;
     for (int i = 0; i < rows && row < end_row; i++, row++) {
-        size_t len = rows > 1 ? fitting(screen, rest, width) : strlen(rest);
+        size_t len = rows > 1 ? screen_fit(screen, rest, width) : strlen(rest);
         screen_printf(screen, row, col, screen->cols - 1, style, "%.*s", (int)len, rest);
         rest += len;
     }

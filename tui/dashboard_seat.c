@@ -95,10 +95,18 @@ static void watch_terminal(struct seat *seat, bool room) {
     uv_poll_start(&seat->poll, UV_READABLE | (room ? UV_WRITABLE : 0), on_poll);
 }
 
+/* The terminal is gone; what is shown there may go on without it. */
+static void lose_terminal(struct seat *seat) {
+    uv_poll_stop(&seat->poll);
+    if (seat->handlers != NULL && seat->handlers->gone != NULL) {
+        seat->handlers->gone(seat->handlers->arg);
+    }
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events) {
     struct seat *seat = poll->data;
     if (status < 0) {
-        uv_poll_stop(poll);
+        lose_terminal(seat);
         return;
     }
     if (events & UV_WRITABLE && terminal_flush(seat->terminal)) {
@@ -111,7 +119,7 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     ssize_t n = terminal_read(seat->terminal, seat->input + seat->input_len,
                               sizeof(seat->input) - seat->input_len);
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-        uv_poll_stop(poll); /* The terminal is gone: the run isn't. */
+        lose_terminal(seat);
         return;
     }
     if (n > 0) {

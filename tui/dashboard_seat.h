@@ -18,6 +18,9 @@ struct seat_handlers {
     void (*frame)(void *arg);
     /* The terminal may have been used by somebody else. */
     void (*returned)(void *arg);
+    /* It has hung up, and no signal has ended the program: nobody sees or presses anything any
+     * more. May be NULL. */
+    void (*gone)(void *arg);
     void *arg;
 };
 

@@ -1,6 +1,6 @@
 /* The table: a host a row, the same thing in the same place at every size.
  *
- * As it narrows columns go in this order: SINCE, PROBES, GENERATION; HOST and PHASE stay. Rows are
+ * As it narrows columns go in this order: WAVE, SINCE, PROBES, GENERATION; HOST and PHASE stay. Rows are
  * sorted by who needs a person, and within that as the inventory has them, so that they move only
  * when that changes; the selection stays on its host.
  */
@@ -15,6 +15,8 @@
 #define NAME_MIN  6
 #define NAME_COLS 24
 #define WORD_COLS 13
+#define WAVE_FROM 100 /* columns; the head names the wave, too */
+#define WAVE_COLS 6
 /* A bar's width; fewer columns than the least say nothing. */
 #define BAR_LEAST 6
 #define BAR_MOST  16
@@ -23,7 +25,7 @@
 #define PROBE_COLS 11
 
 struct columns {
-    int sign, name, generation, phase, probes, since; /* where each begins; 0: left out */
+    int sign, name, generation, wave, phase, probes, since; /* where each begins; 0: left out */
     int name_end, generation_end, phase_end, probes_end;
 };
 
@@ -237,6 +239,7 @@ static bool measure(const struct dash *dash, size_t number, uint64_t *ret_done,
     return *ret_total > 0;
 }
 
+/* The state's word, what there is to say of it, and the last probes. */
 static void draw_phase(struct dash *dash, int row, const struct columns *at, size_t number) {
     const struct view_host *host = &dash->view->hosts[number];
     const struct state_words *words = state_words(host->state);
@@ -255,16 +258,20 @@ static void draw_phase(struct dash *dash, int row, const struct columns *at, siz
     }
     struct buf detail = BUF_INIT;
     dash_phase_detail(dash, number, &detail);
-    /* Where there is no strip the words have its room. */
-    bool strip = at->probes > 0 && dash->model.hosts[number].strip.count > 0;
-    int end = at->probes > 0 && !strip ? at->probes_end : at->phase_end;
+    /* Where there is no strip the words have its room; and where they say what went wrong. */
+    const struct model_strip *strip = &dash->model.hosts[number].strip;
+    bool cut = next + screen_width(screen, buf_text(&detail)) > at->phase_end;
+    bool alone = at->probes > 0 && cut && (strip->count == 0 || words->attention);
+    int end = alone ? at->probes_end : at->phase_end;
     screen_put(screen, row, next, end, words->attention ? TONE_PLAIN : TONE_DIM, buf_text(&detail));
     buf_free(&detail);
+    if (at->probes > 0 && !alone) {
+        dash_draw_strip(screen, row, at->probes, at->probes_end - at->probes, strip);
+    }
 }
 
 static void draw_row(struct dash *dash, int row, const struct columns *at, size_t number) {
     const struct view_host *host = &dash->view->hosts[number];
-    const struct model_host *model = &dash->model.hosts[number];
     const struct state_words *words = state_words(host->state);
     struct screen *screen = &dash->screen;
     bool selected = number == dash->state.selected;
@@ -276,10 +283,10 @@ static void draw_row(struct dash *dash, int row, const struct columns *at, size_
     if (at->generation > 0) {
         draw_generation(dash, row, at, host);
     }
-    draw_phase(dash, row, at, number);
-    if (at->probes > 0) {
-        dash_draw_strip(screen, row, at->probes, at->probes_end - at->probes, &model->strip);
+    if (at->wave > 0 && host->wave > 0) {
+        screen_printf(screen, row, at->wave, at->phase, TONE_DIM, "%4u", host->wave);
     }
+    draw_phase(dash, row, at, number);
     if (at->since > 0 && host->seen) {
         struct buf since = BUF_INIT;
         wording_elapsed(dash_clock_ms(dash) - host->since_ms, &since);
@@ -323,6 +330,10 @@ static struct columns lay_columns(const struct dash *dash) {
         at.generation_end = next + (screen->ascii ? 13 : 11);
         next = at.generation_end + 1;
     }
+    if (cols >= WAVE_FROM && dash->view->wave_count > 1) {
+        at.wave = next;
+        next += WAVE_COLS;
+    }
     at.phase = next;
     at.phase_end = end;
     return at;
@@ -333,6 +344,9 @@ static void draw_titles(struct dash *dash, int row, const struct columns *at) {
     screen_put(screen, row, at->name, at->name_end, TONE_DIM, "HOST");
     if (at->generation > 0) {
         screen_put(screen, row, at->generation, at->generation_end, TONE_DIM, "GENERATION");
+    }
+    if (at->wave > 0) {
+        screen_put(screen, row, at->wave, at->phase, TONE_DIM, "WAVE");
     }
     screen_put(screen, row, at->phase, at->phase_end, TONE_DIM, "PHASE");
     if (at->probes > 0) {

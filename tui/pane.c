@@ -6,6 +6,8 @@
 
 #include "core/base/xalloc.h"
 
+#define PAIR_ROWS 4 /* at most; the rest is cut off */
+
 int pane_row(struct pane *pane) {
     size_t line = pane->line++;
     if (line < pane->skip || pane->row >= pane->end_row) {
@@ -20,11 +22,31 @@ void pane_title(struct pane *pane, const char *title) {
     screen_put(pane->screen, row, 1, pane->screen->cols, STYLE_BOLD, title);
 }
 
+/* Bytes of `text` for a row: up to the last blank in its second half, or what fits. */
+static size_t row_bytes(const struct screen *screen, const char *text, int width) {
+    size_t fits = screen_fit(screen, text, width);
+    if (strlen(text) == fits) {
+        return fits;
+    }
+    size_t cut = fits;
+    while (cut > fits / 2 && text[cut] != ' ') {
+        cut--;
+    }
+    return cut > fits / 2 ? cut : fits;
+}
+
 void pane_pair(struct pane *pane, const char *label, unsigned style, const char *text) {
-    int row = pane_row(pane);
     struct screen *screen = pane->screen;
-    screen_put(screen, row, 1, PANE_LABEL_COLS, TONE_DIM, label);
-    screen_put(screen, row, PANE_LABEL_COLS, screen->cols - 1, style, text);
+    int width = screen->cols - 1 - PANE_LABEL_COLS;
+    for (int i = 0; i == 0 || *text != '\0'; i++) {
+        int row = pane_row(pane);
+        size_t bytes = i + 1 < PAIR_ROWS ? row_bytes(screen, text, width) : strlen(text);
+        screen_put(screen, row, 1, PANE_LABEL_COLS, TONE_DIM, i == 0 ? label : "");
+        screen_printf(screen, row, PANE_LABEL_COLS, screen->cols - 1, style, "%.*s", (int)bytes,
+                      text);
+        text += bytes;
+        text += *text == ' ';
+    }
 }
 
 void pane_words(struct pane *pane, const char *label, unsigned style, const char *text) {

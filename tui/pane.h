@@ -32,7 +32,7 @@ void pane_scroll_fit(struct pane_scroll *scroll, size_t lines, size_t height);
 int pane_row(struct pane *pane);
 /* A blank line and a heading. */
 void pane_title(struct pane *pane, const char *title);
-/* A label and what it is about. */
+/* A label and what it is about, in a few rows where one is too narrow. */
 void pane_pair(struct pane *pane, const char *label, unsigned style, const char *text);
 /* The same for several lines, of which the first has the label. */
 void pane_words(struct pane *pane, const char *label, unsigned style, const char *text);

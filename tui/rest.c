@@ -124,6 +124,12 @@ static void on_returned(void *arg) {
     }
 }
 
+/* Nobody looks any more. */
+static void on_gone(void *arg) {
+    struct rest *rest = arg;
+    rest->view.options.on_leave(rest->view.options.arg);
+}
+
 struct rest *rest_new(uv_loop_t *loop, const struct rest_options *options) {
     struct terminal *terminal = terminal_open(options->color);
     if (terminal == NULL) {
@@ -132,7 +138,7 @@ struct rest *rest_new(uv_loop_t *loop, const struct rest_options *options) {
     struct rest *rest = xcalloc(1, sizeof(*rest));
     rest->terminal = terminal;
     rest->handlers = (struct seat_handlers){
-        .key = on_key, .frame = on_frame, .returned = on_returned, .arg = rest};
+        .key = on_key, .frame = on_frame, .returned = on_returned, .gone = on_gone, .arg = rest};
     rest_view_init(&rest->view, options);
     rest->view.screen.ascii = options->ascii || !terminal_speaks_utf8();
     rest->view.begun_ms = wall_ms(rest);

@@ -249,8 +249,11 @@ void rest_model_look(struct rest_model *model, const struct survey_look *look, i
     }
     model->counts[before]--;
     model->counts[host->state]++;
-    host->looks.passed = host->looks.passed << 1 | (host->state == REST_IN_SYNC);
-    host->looks.count += host->looks.count < MODEL_STRIP;
+    /* One that is being updated, or may be away, is neither well nor ill. */
+    if (host->state != REST_BUSY && host->state != REST_OFFLINE) {
+        host->looks.passed = host->looks.passed << 1 | (host->state == REST_IN_SYNC);
+        host->looks.count += host->looks.count < MODEL_STRIP;
+    }
     if (first || before != host->state) {
         host->since_ms = now_ms;
     }

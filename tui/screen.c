@@ -118,6 +118,27 @@ int screen_width(const struct screen *screen, const char *text) {
     return width;
 }
 
+size_t screen_fit(const struct screen *screen, const char *text, int width) {
+    size_t len = strlen(text);
+    if (len <= (size_t)width) {
+        return len;
+    }
+    size_t taken = 0;
+    char one[CHAR_BYTES + 1];
+    for (int columns = 0; taken < len;) {
+        size_t size = text_utf8_length(text + taken, len - taken);
+        size = size > 0 ? size : 1;
+        memcpy(one, text + taken, size);
+        one[size] = '\0';
+        columns += screen_width(screen, one);
+        if (columns > width && taken > 0) {
+            break;
+        }
+        taken += size;
+    }
+    return taken;
+}
+
 /* As screen_put, with nothing marked. */
 static int put_cut(struct screen *screen, int row, int col, int end, unsigned style,
                    const char *text) {

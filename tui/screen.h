@@ -53,6 +53,8 @@ void screen_fill(struct screen *screen, int row, int col, int end, unsigned styl
 void screen_mark(struct screen *screen, int row, int col, int end, unsigned flags);
 /* Columns that `text` takes on this screen (signs may be two wide in ASCII). */
 int screen_width(const struct screen *screen, const char *text);
+/* Bytes of `text` that fill at most `width` columns, but at least one character. */
+size_t screen_fit(const struct screen *screen, const char *text, int width);
 
 /* One row as text without blanks at its end: for tests and pictures. */
 void screen_row_text(const struct screen *screen, int row, struct buf *out);

@@ -13,7 +13,6 @@
 #define NAMES_MAX     40
 #define MESSAGE_LINES 6
 #define LINE_WIDTH    96
-#define AGAIN_NAMES   6 /* more are no command to type */
 
 /* What worries most stands first. */
 static const enum host_state severity[] = {
@@ -281,27 +280,29 @@ static bool wants_again(const struct view *view, const struct view_host *host) {
     return !away && !wording_is_success(view, host->state);
 }
 
-bool summary_next(const struct view *view, struct buf *out) {
+bool summary_next(const struct view *view, size_t room, struct buf *out) {
+    static const char any[] = "once fixed, the same again: what is done stays";
     if (add_taking_up(view, out)) {
         return true;
     }
-    struct buf names = BUF_INIT;
+    struct buf named = BUF_INIT;
     size_t count = 0;
+    buf_add_text(&named, "once fixed: fleet update");
     for (size_t i = 0; i < view->host_count; i++) {
-        if (wants_again(view, &view->hosts[i]) && ++count <= AGAIN_NAMES) {
-            buf_printf(&names, " %s", view->hosts[i].name);
+        if (wants_again(view, &view->hosts[i])) {
+            count++;
+            buf_printf(&named, " %s", view->hosts[i].name);
         }
     }
     /* What is done stays when these are done again. */
     bool again = view->action == ACTION_SWITCH || view->action == ACTION_PUSH ||
                  view->action == ACTION_BUILD;
     again = again && count > 0;
-    if (again && count <= AGAIN_NAMES && view->action == ACTION_SWITCH) {
-        buf_printf(out, "once it is fixed: fleet update%s", buf_text(&names));
-    } else if (again) {
-        buf_add_text(out, "once it is fixed, the same again: what is done stays");
+    if (again) {
+        bool fits = view->action == ACTION_SWITCH && text_width(buf_text(&named)) <= room;
+        buf_add_text(out, fits ? buf_text(&named) : any);
     }
-    buf_free(&names);
+    buf_free(&named);
     return again;
 }
 

@@ -317,3 +317,29 @@ open_rest() { # name, hosts, columns, rows, environment
     [[ $output != *$'\e'* ]]
     [[ $output == *'rolled back'* ]]
 }
+
+# As under nohup, where no signal ends them: at a terminal that nobody reads there is nothing to show.
+@test "a terminal that goes away ends whoever only looks" {
+    cat >"$BATS_TEST_TMPDIR/gone.py" <<'PY'
+import os, pty, select, signal, sys, time
+pid, fd = pty.fork()
+if pid == 0:
+    os.environ.update(TERM="xterm-256color")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.execv(sys.argv[1], sys.argv[1:])
+shown = b""
+while b"leave" not in shown:
+    if not select.select([fd], [], [], 60)[0]:
+        sys.exit(f"nothing more came after {shown!r}")
+    shown += os.read(fd, 65536)
+os.close(fd)
+for _ in range(600):
+    if os.waitpid(pid, os.WNOHANG)[0] == pid:
+        sys.exit(0)
+    time.sleep(0.1)
+os.kill(pid, signal.SIGKILL)
+sys.exit("it goes on without a terminal")
+PY
+    run -0 python3 "$BATS_TEST_TMPDIR/gone.py" "$FLEET" --state-dir "$STATE/rollback" watch
+    run -0 python3 "$BATS_TEST_TMPDIR/gone.py" "$FLEET_TEST_PROGRAMS/golden_rest_player" 8
+}

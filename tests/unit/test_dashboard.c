@@ -693,7 +693,7 @@ Test(dashboard, a_finished_run_looks_the_same_whenever_it_is_looked_at) {
     dash.live = false;
     char *later = draw();
     cr_expect_str_eq(live, later);
-    cr_expect(strstr(live, "over: failed (exit 3); once it is fixed: fleet update db2") != NULL);
+    cr_expect(strstr(live, "over: failed (exit 3); once fixed: fleet update db2") != NULL);
     free(live);
     free(later);
 }

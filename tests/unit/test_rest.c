@@ -150,6 +150,22 @@ Test(rest, who_needs_a_person_stands_first_and_what_changed_is_told) {
     expect("no unit has failed any more");
 }
 
+/* A path or a reason that is wider than the screen goes on in the next row. */
+Test(rest, long_words_of_a_detail_are_not_cut) {
+    struct status status = good(7);
+    status.current = "/nix/store/9fw3m1kxg4r1qz8h2y6d5a7s0v3b8n4j-nixos-system-web1-24.05.6";
+    look(0, &status, NULL);
+    screen_resize(&view.screen, 24, 60);
+    press(KEY_ENTER);
+    expect(" runs        /nix/store/9fw3m1kxg4r1qz8h2y6d5a7s0v3b8n4j-ni\n");
+    expect("\n             xos-system-web1-24.05.6\n");
+    press(KEY_ESCAPE);
+    lose(0, "10.0.0.11 port 22 refuses connections: is sshd up there, and is this its port?");
+    press(KEY_ENTER);
+    expect("because     10.0.0.11 port 22 refuses connections: is sshd\n");
+    expect("\n             up there, and is this its port?\n");
+}
+
 Test(rest, an_update_under_way_is_seen_with_its_guard) {
     struct status status = good(7);
     status.guard = GUARD_ACTIVE;
