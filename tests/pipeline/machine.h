@@ -89,6 +89,7 @@ struct machine {
     uint64_t request_ms; /* until the guard sees a request */
     bool keeps_record;   /* a repair leaves its record */
     bool reboots;        /* it has been told to */
+    bool stays_up;       /* and does not */
     uint64_t reachable_at_ms;
     unsigned refuse_connections; /* so many next tries */
     bool swallow_connections;    /* they get no answer at all */

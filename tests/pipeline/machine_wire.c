@@ -274,7 +274,7 @@ static void act(struct wire *wire, const char *name, const struct script_vars *v
     } else {
         machine_cut(machine);
     }
-    if (machine->reboots) {
+    if (machine->reboots && !machine->stays_up) {
         machine->reboots = false;
         machine_power_cut(machine, BOOT_MS);
     }

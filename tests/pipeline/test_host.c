@@ -468,6 +468,44 @@ Test(host, takes_the_lock_anew_where_it_went_with_a_reboot) {
     cr_expect_str_eq(machine->profile, OLD);
 }
 
+/* Health gating, 14: what shows after a reboot only needs one; and an answer alone is none. */
+Test(host, is_not_rebooted_before_its_boot_id_has_changed) {
+    world.inv.policy.reboot = INV_REBOOT_ALWAYS;
+    machine->stays_up = true;
+    world_run(&world);
+    expect_end(HOST_UNKNOWN, "not-back");
+    cr_expect(strstr(world.message, "still the boot from before") != NULL, "%s", world.message);
+}
+
+static bool is_committed(const struct machine *target) {
+    return target->commit_conn != 0 && !target->guard.alive && strcmp(target->profile, NEW) == 0;
+}
+
+static void runs_another_one(struct world *self) {
+    if (is_committed(&self->machine)) {
+        set(self->machine.running, OTHER);
+    }
+}
+
+static void has_another_profile(struct world *self) {
+    if (is_committed(&self->machine)) {
+        set(self->machine.profile, OTHER);
+    }
+}
+
+/* Health gating, 5: healthy is only what the host itself reports after its window has closed. */
+Test(host, is_not_healthy_where_it_runs_another_system_after_the_commit) {
+    world.on_turn = runs_another_one;
+    world_run(&world);
+    expect_end(HOST_ROLLBACK_FAILED, "not-committed");
+}
+
+Test(host, is_not_healthy_where_its_profile_is_another_one_after_the_commit) {
+    world.on_turn = has_another_profile;
+    world_run(&world);
+    expect_end(HOST_ROLLBACK_FAILED, "not-committed");
+}
+
 static void old_fails(struct world *self) {
     self->machine.activation_rc = self->took_back ? 1 : 0;
 }
