@@ -78,10 +78,15 @@ stdenv.mkDerivation {
 
   inherit doCheck;
 
-  # The other tests start hosts of their own, which a build sandbox has no room for.
+  postPatch = ''
+    patchShebangs tests
+  '';
+
+  # The others start hosts of their own, build into this machine's store, or log in through sudo,
+  # all of which a build sandbox has no room for.
   checkPhase = ''
     runHook preCheck
-    ctest -L '^(unit|pipeline)$' --no-tests=error --output-on-failure
+    ctest -L '^(unit|pipeline)$' -E '^unit/test_(build|copy_versions|elevate)$' --no-tests=error --output-on-failure
     runHook postCheck
   '';
 

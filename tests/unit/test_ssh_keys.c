@@ -141,7 +141,8 @@ Test(ssh_keys, survives_damaged_files) {
         private_key_release(&key);
         text[i] = was;
     }
-    for (size_t cut = 0; cut < len; cut += 7) {
+    /* Without its last newline alone it is whole. */
+    for (size_t cut = 0; cut < len - 1; cut += 7) {
         char was = text[cut];
         text[cut] = '\0';
         struct private_key key;
