@@ -47,13 +47,14 @@ what_is_left() {
     [ $word = committing ] || commit_left=no
     resolve /run/current-system
     # After a power cut the machine came up in its boot default; only a new system that became that
-    # is taken back by activation. In the same boot an old one may be there by half: a way back
-    # before this one was killed.
+    # is taken back by activation.
     if [ "$boot" = "$boot_id" ]; then
-        [ "$target" != "$old" ] || half=yes
+        # One that was killed may have been half-way.
+        [ ! -e "$RECORD/back" ] || [ "$target" != "$old" ] || half=yes
     elif [ "$target" != "$new" ]; then
         running_left=no
     fi
+    true >"$RECORD/back"
     patience_s=$BACK_MIN_S
     [ "$activate_s" -le $patience_s ] || patience_s=$activate_s
     tick

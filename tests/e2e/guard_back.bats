@@ -224,6 +224,17 @@ one_a_line() { # FILE of blocks KEY=VALUE: "ID STATE INVOCATION"
         /^$/ { print id, state, invocation } END { print id, state, invocation }' "$1" | sort -u
 }
 
+@test "a new system that refuses before it does anything: the way back restarts nothing" {
+    v1=$(send_system "$I" good v1)
+    on_host <<<"sed -i '2i echo Pre-switch checks failed >&2; exit 1' $v1/bin/switch-to-configuration"
+    invocations worker.service sshd.service web.service >"$BATS_TEST_TMPDIR/before"
+    guard_start "$I" "$v1"
+    await_end "$I" 60
+    assert_old "$I"
+    [[ $(last_word "$I") == "reverted $nonce rc=1 why=activation back_rc=0" ]]
+    invocations worker.service sshd.service web.service | diff "$BATS_TEST_TMPDIR/before" -
+}
+
 @test "a new system without a service of its own: the way back restarts none" {
     v1=$(send_system "$I" good v1)
     guard_start "$I" "$v1"
