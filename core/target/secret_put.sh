@@ -27,8 +27,9 @@ put() {
         fail "$folder can't be made: is its file system full or read-only?"
     room=$(mktemp -d "$folder/.fleet-secret.XXXXXX") || fail "no file can be made in $folder"
     trap 'cd / && rm -rf -- "$room"' EXIT
-    cd "$room" && [ "$(stat -c '%u %a' .)" = "$(id -u) 700" ] ||
+    if ! cd "$room" || [ "$(stat -c '%u %a' .)" != "$(id -u) 700" ]; then
         fail "somebody meddles with $folder: $room is not what it was made as"
+    fi
     new=$(mktemp ./secret.XXXXXX) || fail "no file can be made in $folder"
     printf '%s' "$CONTENT" | base64 -d >"$new" ||
         fail "a file in $folder can't be written: is its disk full?"
