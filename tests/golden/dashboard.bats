@@ -261,18 +261,23 @@ open_rest() { # name, hosts, columns, rows, environment
     echo "$output"
 }
 
-@test "resized to one cell and back the screen is the same" {
+@test "resized to one cell and back the screen is the same, in each view" {
     open_screen sized good 80 24
-    settled sized demo
-    local before
-    before=$(cells sized)
-    tmux_ resize-window -t sized -x 1 -y 1
-    sleep 0.3
-    tmux_ resize-window -t sized -x 200 -y 60
-    sleep 0.3
-    tmux_ resize-window -t sized -x 80 -y 24
-    settled sized demo
-    [ "$(cells sized)" = "$before" ]
+    local view before
+    for view in Escape Enter l b '?'; do
+        settled sized demo
+        press sized Escape
+        press sized "$view"
+        settled sized demo
+        before=$(cells sized)
+        tmux_ resize-window -t sized -x 1 -y 1
+        sleep 0.3
+        tmux_ resize-window -t sized -x 200 -y 60
+        sleep 0.3
+        tmux_ resize-window -t sized -x 80 -y 24
+        settled sized demo
+        diff <(echo "$before") <(echo "$(cells sized)")
+    done
     tmux_ kill-session -t sized
 }
 
