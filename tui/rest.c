@@ -37,20 +37,11 @@ static void print_host(FILE *file, const struct rest_host *host, int width) {
     buf_free(&note);
 }
 
-static int names_width(const struct rest_model *model) {
-    size_t width = 0;
-    for (size_t i = 0; i < model->host_count; i++) {
-        size_t own = text_width(model->hosts[i].name);
-        width = own > width ? own : width;
-    }
-    return width < 24 ? (int)width : 24;
-}
-
 /* Folds the look into the model, and tells what it changed; the first one of a host is a line. */
 static void take_look(FILE *file, struct rest_model *model, const struct survey_look *look,
                       int64_t now_ms) {
     bool first = model->hosts[look->host].looked_ms == 0;
-    int width = names_width(model);
+    int width = model->name_width;
     rest_model_look(model, look, now_ms);
     if (first) {
         print_host(file, &model->hosts[look->host], width);
@@ -164,7 +155,7 @@ void rest_look(struct rest *rest, const struct survey_look *look) {
 
 void rest_close(struct rest *rest) {
     struct rest_model *model = &rest->view.model;
-    int width = names_width(model);
+    int width = model->name_width;
     seat_close(rest->seat);
     terminal_close(rest->terminal);
     printf("%s: %zu of %zu hosts in sync\n", rest->view.options.fleet, model->counts[REST_IN_SYNC],

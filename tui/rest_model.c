@@ -13,6 +13,7 @@
 #define TEXT_BYTES  400
 #define UNITS_SHOWN 12
 #define PROBES_MAX  32
+#define NAME_MOST   24
 
 static const struct rest_words words[] = {
     [REST_ASKED] = {"asking", "◌", TONE_DIM, false},
@@ -48,7 +49,10 @@ void rest_model_init(struct rest_model *model, const struct inv_host *const *hos
                                              .login = logins[i],
                                              .optional = hosts[i]->optional,
                                              .free_bytes = -1};
+        int width = (int)text_width(hosts[i]->name);
+        model->name_width = width > model->name_width ? width : model->name_width;
     }
+    model->name_width = model->name_width < NAME_MOST ? model->name_width : NAME_MOST;
     model->counts[REST_ASKED] = count;
 }
 

@@ -55,6 +55,7 @@ struct rest_host {
 struct rest_model {
     struct rest_host *hosts;
     size_t host_count;
+    int name_width; /* columns for a host's name in lines */
     size_t counts[REST_STATE_COUNT];
     struct model_ring story;
     size_t told; /* lines that the last look added to the story */
