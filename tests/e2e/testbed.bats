@@ -192,15 +192,21 @@ serves() { # host, version, within some seconds
 }
 
 @test "a version that breaks sshd lets no one in, keeps the session, and the old one repairs it" {
-    on 2 'sleep 2; setsid $(readlink -f /nix/var/nix/profiles/system)/bin/switch-to-configuration test </dev/null >/dev/null 2>&1; echo alive' \
-        >"$BATS_TEST_TMPDIR/session" &
-    local session=$!
-    sleep 0.3
+    local said=$BATS_TEST_TMPDIR/session order=$BATS_TEST_TMPDIR/order session go
+    mkfifo "$order"
+    # It waits for its order: no new session could bring one.
+    on 2 'echo here; read -r go; setsid $(readlink -f /nix/var/nix/profiles/system)/bin/switch-to-configuration test </dev/null >/dev/null 2>&1; echo alive' \
+        <"$order" >"$said" &
+    session=$!
+    exec {go}>"$order"
+    timeout 90 bash -c 'until grep -q here "$0"; do sleep 0.1; done' "$said"
     run -0 activate 2 breaks-sshd v11 test
     run on 2 true
     [ "$status" = 255 ]
+    echo go >&"$go"
+    exec {go}>&-
     wait "$session"
-    [ "$(cat "$BATS_TEST_TMPDIR/session")" = alive ]
+    grep -qx alive "$said"
     on 2 true
 }
 
