@@ -331,7 +331,7 @@ h2: bad" ]
     hosts
     jq '.defaults.known_hosts = "'"$PWD"'/known" | .defaults.host_key_check = "ask"' "$FLEET_INVENTORY" >ask.json
     ask() { # answer
-        (sleep 3; echo "$1") | script -qec "$FLEET -i ask.json check --reach" /dev/null
+        (sleep 3; echo "$1") | script -qec "'$FLEET' -i ask.json check --reach" /dev/null
     }
     run ask no
     [[ $output == *"2 host keys are not known yet"*SHA256*SHA256*"nothing was done"* ]]
