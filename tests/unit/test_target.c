@@ -209,10 +209,12 @@ Test(guard_state, reads_each_phase_and_its_fields) {
     guard_state_parse("reverted abc failed=a.service later=b.service word rc=2", &state);
     cr_assert_str_eq(state.failed, "a.service", "what a later guard adds is passed over");
     cr_assert_eq(state.rc, 2);
-    char line[600];
-    snprintf(line, sizeof(line), "reverted abc why=%0500d", 1);
-    guard_state_parse(line, &state);
-    cr_assert_eq(strlen(state.why), sizeof(state.why) - 1, "cut, and ended");
+    for (int more = -1; more <= 1; more++) { /* just fits, is as long as the room, is longer */
+        char line[200];
+        snprintf(line, sizeof(line), "reverted abc why=%0*d", (int)sizeof(state.why) + more, 1);
+        guard_state_parse(line, &state);
+        cr_assert_eq(strlen(state.why), sizeof(state.why) - 1, "cut, and ended");
+    }
 }
 
 Test(guard_state, takes_no_line_that_is_none) {
