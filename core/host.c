@@ -147,7 +147,8 @@ static void move(struct host *host, enum step next) {
     if (state != HOST_STATE_COUNT && state != host->state) {
         bool verdict = next == STEP_ABORT || state == HOST_ROLLING_BACK;
         const struct error *why = host->going_back ? &host->back_why : &host->verdict;
-        host_publish(host, state, verdict ? why->reason : "", verdict ? why->message : "");
+        const char *note = next == STEP_GUARD_START ? host_guard_note(host) : "";
+        host_publish(host, state, verdict ? why->reason : "", verdict ? why->message : note);
     }
 }
 

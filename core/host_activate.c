@@ -109,6 +109,10 @@ enum step_result step_commit_now(struct host *host) {
 
 /* ---- the guard's start ---- */
 
+const char *host_guard_note(const struct host *host) {
+    return host->systemd ? "" : "no systemd here: the guard is weaker, it does not survive kill -9";
+}
+
 /* What the guard's start answered, when it didn't start. */
 static enum step_result not_started(struct host *host) {
     const struct target_reply *reply = host->reply;
@@ -241,12 +245,6 @@ enum step_result step_guard_start(struct host *host) {
     if (!host->going_back) {
         host_set_string(&host->old, target_reply_get(host->reply, "old"));
         host->old_generation = target_reply_number(host->reply, "generation", 0);
-    }
-    host->weak_guard = host_says(host->reply, "weak", "yes");
-    if (host->weak_guard) {
-        static const char note[] =
-            "no systemd here: the guard is weaker, it does not survive kill -9";
-        host_log(host, "fleet", note, sizeof(note) - 1);
     }
     return host_go(host, STEP_ACTIVATE);
 }

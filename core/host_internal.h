@@ -175,7 +175,7 @@ struct host {
     size_t failed_before_count;
     char **probes_failed_before;
     size_t probes_failed_before_count;
-    bool systemd, weak_guard, valid_there;
+    bool systemd, valid_there;
     bool reboot_needed;
     struct error ended_error; /* host_end: ends before anything was touched, and why */
     bool ended;
@@ -331,6 +331,8 @@ enum step_result step_dry_run(struct host *host);
 enum step_result step_await_activate(struct host *host);
 /* host_activate.c */
 enum step_result step_commit_now(struct host *host);
+/* What a person should know of the guard before it starts; "" if nothing. */
+const char *host_guard_note(const struct host *host);
 enum step_result step_guard_start(struct host *host);
 enum step_result step_activate(struct host *host);
 /* Nothing was activated and nothing needs undoing. */

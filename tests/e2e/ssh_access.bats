@@ -60,7 +60,8 @@ begin_stalled() {
         assert_serves $h v1
     done
     for h in h1 h2 h3 h4 h5; do [ "$(facts $h | grep -c "$v1")" = 3 ]; done
-    grep '"host":"h7"' "$events" | grep -q 'the guard is weaker'
+    grep '"host":"h7"' "$events" | grep '"to":"activating"' | grep -q 'the guard is weaker'
+    grep '"host":"h7"' "$events" | grep -q 'no systemd here, so no unit was looked at'
     ! grep -q "$(<"$TESTBED_OPSP_PASSWORD_FILE")" "$events" "$text"
 }
 
