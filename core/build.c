@@ -46,7 +46,7 @@ void build_turn_later(struct build *build) {
     }
 }
 
-void build_job_log(struct build_job *job, const char *line, size_t len, const char *drv) {
+static void log_line(struct build_job *job, const char *line, size_t len, const char *drv) {
     build_log_add(&job->log, line, len);
     if (job->build->handlers.on_log != NULL) {
         job->build->handlers.on_log(job->index, line, len, drv, job->build->arg);
@@ -54,7 +54,7 @@ void build_job_log(struct build_job *job, const char *line, size_t len, const ch
 }
 
 static void on_progress_line(const char *line, size_t len, const char *drv, void *arg) {
-    build_job_log(arg, line, len, drv);
+    log_line(arg, line, len, drv);
 }
 
 static void on_progress_step(const struct build_step *step, void *arg) {
@@ -161,7 +161,7 @@ static void fail_words(struct build_job *job, const char *reason, const char *fo
 }
 
 static void on_job_line(const char *line, size_t len, void *arg) {
-    build_job_log(arg, line, len, NULL);
+    log_line(arg, line, len, NULL);
 }
 
 static void on_realise_line(const char *line, size_t len, void *arg) {
@@ -500,7 +500,7 @@ bool build_job_elsewhere(struct build_job *job, const struct error *error) {
     job->place = choose_place(job->build, job);
     job->state = JOB_EVALUATED;
     AUTO_FREE char *words = xasprintf("%s; the next of \"build.on\" takes it", error->message);
-    build_job_log(job, words, strlen(words), NULL);
+    log_line(job, words, strlen(words), NULL);
     build_turn(job->build);
     return true;
 }

@@ -108,7 +108,6 @@ struct build {
 void build_turn(struct build *build);
 /* The same, in another turn of the loop. */
 void build_turn_later(struct build *build);
-void build_job_log(struct build_job *job, const char *line, size_t len, const char *drv);
 /* What its process of Nix says goes through here, from the first line on; forgotten at its end. */
 void build_job_line(struct build_job *job, const char *line, size_t len);
 void build_job_state(struct build_job *job, enum build_state state);

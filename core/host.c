@@ -347,10 +347,6 @@ void host_release(struct host *host) {
     host_drive(host);
 }
 
-enum host_state host_state_now(const struct host *host) {
-    return host->state;
-}
-
 static void free_strings(char **items, size_t count) {
     for (size_t i = 0; i < count; i++) {
         free(items[i]);

@@ -132,6 +132,4 @@ void host_reprobe(struct host *host);
 void host_release(struct host *host);
 void host_free(struct host *host);
 
-enum host_state host_state_now(const struct host *host);
-
 #endif

@@ -48,7 +48,6 @@ static void keep_facts(struct host *host, const struct target_reply *reply) {
     host_set_string(&host->boot_id, target_reply_get(reply, "boot_id"));
     host->generation = target_reply_number(reply, "generation", 0);
     host->systemd = host_says(reply, "systemd", "yes");
-    host->valid_there = host_says(reply, "valid", "yes");
     host->reboot_needed = host_says(reply, "reboot_needed", "yes");
     keep_failed_units(host, reply);
 }

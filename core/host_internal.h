@@ -175,7 +175,7 @@ struct host {
     size_t failed_before_count;
     char **probes_failed_before;
     size_t probes_failed_before_count;
-    bool systemd, valid_there;
+    bool systemd;
     bool reboot_needed;
     struct error ended_error; /* host_end: ends before anything was touched, and why */
     bool ended;

@@ -156,8 +156,6 @@ bool rollout_step(struct rollout *rollout);
 void rollout_stop(struct rollout *rollout, const char *reason);
 void rollout_check_budget(struct rollout *rollout);
 void rollout_skip(struct rollout *rollout, size_t host, const char *reason);
-/* Tells the host to go back, now. */
-void rollout_tell_back(struct rollout *rollout, size_t host);
 /* The host goes back as soon as may be; nothing where it already did, or may not. */
 void rollout_doom(struct rollout *rollout, size_t host, bool counts);
 uint64_t rollout_rank(const struct rollout *rollout, size_t host);

@@ -32,7 +32,8 @@ void rollout_skip(struct rollout *rollout, size_t host, const char *reason) {
     decide(rollout, ROLLOUT_SKIP, host, ACT_COUNT, reason);
 }
 
-void rollout_tell_back(struct rollout *rollout, size_t host) {
+/* Tells the host to go back, now. */
+static void tell_back(struct rollout *rollout, size_t host) {
     struct member *member = &rollout->members[host];
     rollout->backs_pending += member->back != BACK_QUEUED;
     member->back = BACK_TOLD;
@@ -144,7 +145,7 @@ static bool grant_activation(struct rollout *rollout) {
     size_t host = 0;
     while (slots_pop(rollout->activation, is_gate_open(rollout), &host)) {
         if (rollout->members[host].back == BACK_QUEUED) {
-            rollout_tell_back(rollout, host);
+            tell_back(rollout, host);
             return true;
         }
         enum last_healthy last = rollout_last_healthy(rollout, host);

@@ -44,13 +44,13 @@ static const struct probe_type *const types[] = {
 };
 _Static_assert(ARRAY_LEN(types) == INV_HEALTH_METRIC + 1, "a row for every type");
 
-const struct probe_type *probe_type_of(enum inv_health_type type) {
+static const struct probe_type *type_of(enum inv_health_type type) {
     assert((size_t)type < ARRAY_LEN(types));
     return types[type];
 }
 
 int health_validate(const struct inv_health *entry, struct error *error) {
-    const struct probe_type *type = probe_type_of(entry->type);
+    const struct probe_type *type = type_of(entry->type);
     return type->validate == NULL ? 0 : type->validate(entry, error);
 }
 
@@ -345,7 +345,7 @@ static void init_probe(struct health *health, size_t i, const struct health_plan
     struct probe *probe = &health->probes[i];
     probe->health = health;
     probe->entry = &plan->host->health[i];
-    probe->type = probe_type_of(probe->entry->type);
+    probe->type = type_of(probe->entry->type);
     probe->host = plan->host;
     probe->address = health->address;
     probe->env = &health->env;

@@ -35,9 +35,6 @@ extern const struct probe_type probe_http;
 extern const struct probe_type probe_command;
 extern const struct probe_type probe_metric;
 
-/* The row for a type. */
-const struct probe_type *probe_type_of(enum inv_health_type type);
-
 struct probe {
     struct health *health;
     const struct probe_type *type;

@@ -372,8 +372,9 @@ const char *table_nearest(const struct table *table, uint32_t where, const char 
     return text_nearest(word, names, count);
 }
 
-void table_report_unknown(struct reader *reader, const struct table *table, uint32_t where,
-                          const struct json_node *node) {
+/* Reports the key of `node` as unknown, with the nearest name and those that are allowed. */
+static void report_unknown(struct reader *reader, const struct table *table, uint32_t where,
+                           const struct json_node *node) {
     const char *near = table_nearest(table, where, node->key);
     struct buf names = BUF_INIT;
     for (size_t i = 0; i < table->count; i++) {
@@ -429,7 +430,7 @@ bool table_read(struct reader *reader, const struct table *table, uint32_t where
     for (const struct json_node *item = json_child(node); item != NULL; item = item->next) {
         const struct field *field = table_find(table, item->key);
         if (field == NULL) {
-            table_report_unknown(reader, table, where, item);
+            report_unknown(reader, table, where, item);
             good = false;
             continue;
         }

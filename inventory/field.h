@@ -116,9 +116,6 @@ bool table_read(struct reader *reader, const struct table *table, uint32_t where
 const struct field *table_find(const struct table *table, const char *name);
 /* The name nearest to `word` of those allowed at `where`, or NULL. */
 const char *table_nearest(const struct table *table, uint32_t where, const char *word);
-/* Reports the key of `node` as unknown, with the nearest name and those that are allowed. */
-void table_report_unknown(struct reader *reader, const struct table *table, uint32_t where,
-                          const struct json_node *node);
 
 /* A string with ${name} expanded and its format checked, and a file made absolute; in the arena.
  * NULL with the error reported. */

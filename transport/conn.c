@@ -14,10 +14,6 @@ void conn_close(struct conn *conn) {
     conn->ops->close(conn);
 }
 
-uint64_t conn_last_heard_ms(const struct conn *conn) {
-    return conn->ops->last_heard_ms(conn);
-}
-
 int stream_write(struct stream *stream, const void *data, size_t len) {
     return stream->ops->write(stream, data, len);
 }

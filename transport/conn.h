@@ -93,8 +93,6 @@ struct conn_ops {
     struct stream *(*tunnel)(struct conn *conn, const char *host, uint16_t port,
                              const struct stream_handlers *handlers, void *arg);
     void (*close)(struct conn *conn);
-    /* Milliseconds of the loop's clock when bytes last came in. */
-    uint64_t (*last_heard_ms)(const struct conn *conn);
 };
 struct conn {
     const struct conn_ops *ops;
@@ -111,7 +109,6 @@ struct stream *conn_tunnel(struct conn *conn, const char *host, uint16_t port,
                            const struct stream_handlers *handlers, void *arg);
 /* Closes all streams without their on_end and then itself; on_closed comes later. */
 void conn_close(struct conn *conn);
-uint64_t conn_last_heard_ms(const struct conn *conn);
 
 /* Queues bytes (copied). 0, or FLEET_ERR_LOST after the end. There is no limit: the writer asks
  * stream_queued and waits for on_drain. */

@@ -492,15 +492,10 @@ static void local_conn_close(struct conn *conn) {
     uv_close((uv_handle_t *)&local->start, on_start_closed);
 }
 
-static uint64_t local_last_heard_ms(const struct conn *conn) {
-    return uv_now(((const struct local_conn *)conn)->loop);
-}
-
 static const struct conn_ops local_ops = {
     .exec = local_exec,
     .tunnel = local_tunnel,
     .close = local_conn_close,
-    .last_heard_ms = local_last_heard_ms,
 };
 
 static void on_start(uv_timer_t *timer) {

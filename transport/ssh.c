@@ -218,15 +218,10 @@ static void session_close(struct conn *conn) {
     ssh_engine_kick(session->engine, session);
 }
 
-static uint64_t session_last_heard_ms(const struct conn *conn) {
-    return ((const struct ssh_session *)conn)->last_heard_ms;
-}
-
 static const struct conn_ops session_ops = {
     .exec = ssh_channel_exec,
     .tunnel = ssh_channel_tunnel,
     .close = session_close,
-    .last_heard_ms = session_last_heard_ms,
 };
 
 static struct ssh_session *session_new(struct ssh_engine *engine, const struct conn_spec *spec,

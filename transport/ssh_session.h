@@ -50,7 +50,6 @@ struct ssh_auth {
     struct buf tried;                /* labels, for the message */
     struct ssh_signature *signature; /* being made by the agent, or done and not yet fetched */
     bool signature_done;
-    bool asking_methods; /* all keys were refused: learn what the server would take */
 };
 
 struct ssh_session {
@@ -83,12 +82,11 @@ struct ssh_session {
     struct ssh_auth auth;
 
     uv_timer_t timer;
-    uv_timer_t nudge;           /* drives an open that nobody waits for to its end */
-    unsigned handles;           /* of the two that are still open */
-    uint64_t deadline_ms;       /* of the current address */
-    uint64_t last_heard_ms;     /* bytes came in */
-    uint64_t last_keepalive_ms; /* we sent one */
-    unsigned keepalives;        /* sent since bytes came in */
+    uv_timer_t nudge;       /* drives an open that nobody waits for to its end */
+    unsigned handles;       /* of the two that are still open */
+    uint64_t deadline_ms;   /* of the current address */
+    uint64_t last_heard_ms; /* bytes came in */
+    unsigned keepalives;    /* sent since bytes came in */
 
     struct ssh_stream *streams; /* in the order of their opening */
     struct ssh_stream *last_stream;

@@ -523,13 +523,7 @@ static void machine_conn_close(struct conn *conn) {
     uv_close((uv_handle_t *)&self->timer, conn_freed);
 }
 
-static uint64_t last_heard(const struct conn *conn) {
-    (void)conn;
-    return virtual_time_ms();
-}
-
-static const struct conn_ops machine_conn_ops = {
-    .exec = machine_exec, .close = machine_conn_close, .last_heard_ms = last_heard};
+static const struct conn_ops machine_conn_ops = {.exec = machine_exec, .close = machine_conn_close};
 
 static void on_conn_timer(uv_timer_t *timer) {
     struct machine_conn *conn = timer->data;

@@ -262,12 +262,7 @@ static void pipe_conn_close(struct conn *conn) {
     (void)conn;
 }
 
-static uint64_t pipe_last_heard_ms(const struct conn *conn) {
-    return uv_now(((const struct pipe_conn *)(const void *)conn)->loop);
-}
-
-static const struct conn_ops pipe_conn_ops = {
-    .exec = pipe_exec, .close = pipe_conn_close, .last_heard_ms = pipe_last_heard_ms};
+static const struct conn_ops pipe_conn_ops = {.exec = pipe_exec, .close = pipe_conn_close};
 
 void pipe_conn_init(struct pipe_conn *self, uv_loop_t *loop, const char *login_shell) {
     *self = (struct pipe_conn){.conn = {&pipe_conn_ops}, .loop = loop, .login_shell = login_shell};
