@@ -15,6 +15,7 @@
 #include "cmd/question.h"
 #include "cmd/run_elsewhere.h"
 #include "cmd/run_log.h"
+#include "cmd/run_unfinished.h"
 #include "cmd/undo.h"
 #include "core/base/text.h"
 #include "core/base/xalloc.h"
@@ -204,6 +205,9 @@ static int choose(struct context *context, struct run_log *log, bool promote) {
     if (!resume_is_due(log->view)) {
         fprintf(stderr, "fleet: run %s is finished (%s): nothing to do\n", log->id,
                 run_log_result(log));
+        if (context->args->word_count == 0 && log->view->inventory != NULL) {
+            run_unfinished_tell(context, log->view->inventory);
+        }
         return EXIT_DONE;
     }
     if (log->view->action == ACTION_BUILD) {

@@ -128,7 +128,7 @@ int cmd_status(const struct args *args) {
         struct report report;
         report_init(&report, &context);
         code = report_all(&report, &context);
-        run_unfinished_tell(&context);
+        run_unfinished_tell(&context, context.inventory->path);
         report_release(&report);
     }
     context_release(&context);

@@ -110,6 +110,18 @@ int context_load(struct context *context) {
     return code;
 }
 
+/* Where the errors are: in the file, in what the command line overrides, or in both. */
+static void print_error_count(const struct inv_errors *errors, const char *path) {
+    size_t in_file = 0;
+    for (size_t i = 0; i < errors->count; i++) {
+        in_file += errors->items[i].line > 0 ? 1 : 0;
+    }
+    bool both = in_file > 0 && in_file < errors->count;
+    fprintf(stderr, "fleet: %zu error%s %s%s%s%s; nothing was touched\n", errors->count,
+            errors->count == 1 ? "" : "s", in_file > 0 ? "in " : "", in_file > 0 ? path : "",
+            both ? " and " : "", in_file < errors->count ? "on the command line" : "");
+}
+
 int context_load_file(struct context *context, const char *path) {
     struct error error = ERROR_INIT;
     struct inv_errors errors = {0};
@@ -119,8 +131,7 @@ int context_load_file(struct context *context, const char *path) {
         struct buf text = BUF_INIT;
         inv_errors_print(&errors, path, &text);
         fputs(buf_text(&text), stderr);
-        fprintf(stderr, "fleet: %zu error%s in %s; nothing was touched\n", errors.count,
-                errors.count == 1 ? "" : "s", path);
+        print_error_count(&errors, path);
         buf_free(&text);
     }
     int code = err == 0 ? 0 : EXIT_USAGE;
@@ -164,9 +175,10 @@ int context_select_one(struct context *context) {
         }
         const char *nearest = text_nearest(name, names, count);
         AUTO_FREE char *shown = text_cleaned(name, strlen(name));
-        return context_usage(context->args, "no host '%s' in %s%s%s%s", shown,
-                             context->inventory->path, nearest != NULL ? "; did you mean '" : "",
-                             nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
+        return context_usage(
+            context->args, "no host '%s' in %s%s%s%s", shown, context->inventory->path,
+            nearest != NULL ? "; did you mean '" : "; `fleet list` shows the hosts",
+            nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
     }
     context->hosts = xcalloc(1, sizeof(const struct inv_host *));
     context->hosts[0] = host;

@@ -11,8 +11,8 @@
 #define LOOKED_AT 10 /* runs; older ones are another inventory's affair, or forgotten */
 #define NAMED     8  /* hosts */
 
-static bool is_of(const struct context *context, const struct view *view) {
-    return view->inventory != NULL && strcmp(view->inventory, context->inventory->path) == 0 &&
+static bool is_of(const char *inventory, const struct view *view) {
+    return view->inventory != NULL && strcmp(view->inventory, inventory) == 0 &&
            view->action != ACTION_BUILD && view->action != ACTION_DRY_ACTIVATE;
 }
 
@@ -50,15 +50,21 @@ static void tell(const struct run_log *log) {
     buf_free(&hosts);
 }
 
+/* It ended, and each of its hosts was locked, away, or never had its turn. */
+static bool got_nowhere(const struct view *view) {
+    return view->ended &&
+           view_count(view, HOST_SKIPPED) + view_count(view, HOST_UNREACHABLE) == view->host_count;
+}
+
 /* True when the search is over: a later run makes an earlier one a thing of the past. */
-static bool look_at(const struct context *context, const char *id) {
+static bool look_at(const struct context *context, const char *inventory, const char *id) {
     struct run_log log;
     struct error error = ERROR_INIT;
     int err = run_log_open(context->state_dir, id, &log, &error);
     if (err == 0) {
         err = run_log_read(&log, &error);
     }
-    bool found = err == 0 && is_of(context, log.view);
+    bool found = err == 0 && is_of(inventory, log.view) && !got_nowhere(log.view);
     if (found && !log.live && resume_is_due(log.view)) {
         tell(&log);
     }
@@ -66,7 +72,7 @@ static bool look_at(const struct context *context, const char *id) {
     return found;
 }
 
-void run_unfinished_tell(const struct context *context) {
+void run_unfinished_tell(const struct context *context, const char *inventory) {
     char **ids = NULL;
     size_t count = 0;
     struct error error = ERROR_INIT;
@@ -76,7 +82,7 @@ void run_unfinished_tell(const struct context *context) {
     }
     bool over = false;
     for (size_t i = 0; i < count; i++) {
-        over = over || i >= LOOKED_AT || look_at(context, ids[i]);
+        over = over || i >= LOOKED_AT || look_at(context, inventory, ids[i]);
         free(ids[i]);
     }
     free(ids);

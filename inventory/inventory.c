@@ -172,7 +172,8 @@ static bool read_override(struct reader *reader, const struct inv_override *give
     if (field == NULL) {
         const char *near = table_nearest(&policy_table, LAYER_OVERRIDE, given->key);
         AUTO_FREE char *message =
-            xasprintf("unknown policy%s%s%s", near != NULL ? "; did you mean \"" : "",
+            xasprintf("unknown policy%s%s%s",
+                      near != NULL ? "; did you mean \"" : "; fleet.schema.json lists them",
                       near != NULL ? near : "", near != NULL ? "\"?" : "");
         report_fault(reader->report, 0, NULL, message);
     }
