@@ -3,11 +3,14 @@
  * Before any thread or loop: SIGPIPE and SIGXFSZ are ignored (a closed output, and a file that may
  * not grow, are errors of the write), inherited descriptors are closed on exec (a lock inherited by a
  * child would outlive us), no core is dumped (keys, passwords and secrets are in memory) and no
- * other process may look into it, the descriptor limit is raised (one socket a host and more), and
- * libuv gets enough threads that a thousand name look-ups don't queue two at a time.
+ * other process may look into it, the descriptor limit is raised (one socket a host and more), libuv
+ * gets enough threads that a thousand name look-ups don't queue two at a time, and OpenSSL takes
+ * nothing down at the end: a thread that was left behind in a read (transport/nar_feed.h) may come
+ * back just then and use it.
  */
 #include <fcntl.h>
 #include <locale.h>
+#include <openssl/crypto.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -52,6 +55,7 @@ static void prepare_process(void) {
         setrlimit(RLIMIT_NOFILE, &limit);
     }
     setenv("UV_THREADPOOL_SIZE", "64", 0);
+    OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
 }
 
 static int print_help(const struct command *command) {

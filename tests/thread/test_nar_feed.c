@@ -1,10 +1,16 @@
 /* Four loops on four threads take the same paths from the one feed, one of them late and slowly:
- * each must get every byte, and ThreadSanitizer must have nothing to say. A plain program, since
- * Criterion does not run under it. */
+ * each must get every byte, and ThreadSanitizer must have nothing to say. Before they begin a read
+ * hangs, as on a broken disk, and its thread is left behind; it comes back while they take. The
+ * same happens once more at the end, where it comes back while the program ends. A plain program,
+ * since Criterion does not run under ThreadSanitizer. */
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/crypto.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fanotify.h>
 #include <unistd.h>
 #include <zstd.h>
 
@@ -18,11 +24,15 @@ enum {
     THREADS = 4,
     SMALL = 40,
     PATHS = SMALL + 2,
+    HUNG = PATHS, /* one that nobody gets */
+    ALL,
+    HUNG_BYTES = 2 * 1000 * 1000,
     BIG_BYTES = 130 * 1000 * 1000, /* more than the feed keeps: the late one goes alone */
 };
 
-static struct path_info infos[PATHS];
+static struct path_info infos[ALL];
 static atomic_uint finished;
+static atomic_int held = -1; /* fanotify's descriptor: as long as it is open, reads hang */
 static char root[] = "/tmp/fleet-feed-XXXXXX";
 
 static void check(int truth, const char *what) {
@@ -76,6 +86,13 @@ static void unpack(struct taker *taker, const struct chunk *frame) {
     }
 }
 
+static void let_go(void) {
+    int fd = atomic_exchange(&held, -1);
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
 static void path_over(struct taker *taker) {
     char hash[65];
     nar_hash(taker->reader, hash);
@@ -83,6 +100,9 @@ static void path_over(struct taker *taker) {
     nar_reader_reset(taker->reader);
     if (++taker->path < PATHS) {
         taker->header_left = header_len(taker->path);
+        if (taker->path == SMALL / 2) {
+            let_go();
+        }
     } else {
         nar_port_close(taker->port);
         uv_close((uv_handle_t *)&taker->timer, NULL);
@@ -176,11 +196,44 @@ static void make_path(unsigned i, size_t bytes) {
     nar_dump_free(dump);
 }
 
-int main(void) {
-    check(mkdtemp(root) != NULL, "no folder");
-    for (unsigned i = 0; i < PATHS; i++) {
-        make_path(i, i == SMALL ? BIG_BYTES : 5000 + 10 * i);
+static void on_nothing(void *arg) {
+    (void)arg;
+}
+
+/* Asks for a path whose file hangs, with another behind it, and gives up: false where this machine
+ * can't have a file hang. */
+static bool leave_behind(void) {
+    int hold = fanotify_init(FAN_CLASS_CONTENT | FAN_CLOEXEC, O_RDONLY | O_CLOEXEC);
+    if (hold < 0) {
+        fprintf(stderr, "test_nar_feed: no fanotify here (%s): no read hangs\n", strerror(errno));
+        return false;
     }
+    AUTO_FREE char *file = xasprintf("%s%s/bin/data", root, infos[HUNG].path);
+    check(fanotify_mark(hold, FAN_MARK_ADD, FAN_ACCESS_PERM, AT_FDCWD, file) == 0, "no mark");
+    atomic_store(&held, hold);
+    uv_loop_t loop;
+    uv_loop_init(&loop);
+    struct nar_port *port = nar_port_new(&loop, root, on_nothing, NULL);
+    nar_port_ask(port, 0, &infos[HUNG], NAR_RAW | NAR_PACKED);
+    nar_port_ask(port, 1, &infos[0], NAR_RAW);
+    struct error error = ERROR_INIT;
+    while (!nar_port_hangs(port, 100, &error)) {
+        usleep(1000);
+    }
+    check(strcmp(error.reason, "copy-stalled") == 0, error.message);
+    nar_port_close(port);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    check(uv_loop_close(&loop) == 0, "a handle is left");
+    return true;
+}
+
+int main(void) {
+    OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL); /* as in cmd/main.c */
+    check(mkdtemp(root) != NULL, "no folder");
+    for (unsigned i = 0; i < ALL; i++) {
+        make_path(i, i == SMALL ? BIG_BYTES : i == HUNG ? HUNG_BYTES : 5000 + 10 * i);
+    }
+    bool hangs = leave_behind();
     struct taker takers[THREADS] = {{.forms = NAR_RAW},
                                     {.forms = NAR_PACKED},
                                     {.forms = NAR_RAW, .late = true},
@@ -192,10 +245,15 @@ int main(void) {
         uv_thread_join(&takers[i].thread);
         check(takers[i].path == PATHS, "a path is missing");
     }
-    for (unsigned i = 0; i < PATHS; i++) {
+    check(atomic_load(&held) < 0, "nobody let go");
+    if (hangs) {
+        leave_behind();
+    }
+    for (unsigned i = 0; i < ALL; i++) {
         free((void *)(uintptr_t)infos[i].path);
     }
     AUTO_FREE char *clean = xasprintf("rm -rf %s", root);
     check(system(clean) == 0, "the folder stays");
+    let_go();
     return 0;
 }
