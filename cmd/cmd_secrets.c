@@ -137,7 +137,9 @@ static void print_secret(const struct pushing *pushing, const struct inv_host *i
     const char *state = host->written[i] ? "written" : secret_state_name(host->states[i]);
     const struct inv_secret *what = &inv->secrets[i];
     if (!pushing->context->json) {
-        printf("%s: %s: %s (%s)\n", inv->name, what->name, state, what->path);
+        bool mode = !host->written[i] && host->states[i] == SECRET_MODE;
+        printf("%s: %s: %s (%s)\n", inv->name, what->name,
+               mode ? "its owner, group or mode differs" : state, what->path);
         return;
     }
     struct buf line = BUF_INIT;
@@ -219,8 +221,9 @@ static int read_secrets(struct pushing *pushing) {
     }
     name_index_free(known);
     if (error.code != 0) {
+        int code = context_fail(&error);
         fputs("fleet: nothing was touched\n", stderr);
-        return context_fail(&error);
+        return code;
     }
     return 0;
 }

@@ -224,7 +224,9 @@ const struct command commands[] = {
             "hosts, "
             "waves and policy. A host whose guard went back because nobody was there begins anew; "
             "one still in its window is taken over; a rollback begun on a verdict stays one. "
-            "Default: the latest run. One that is alive here is left alone (exit code 7).",
+            "Default: the latest run; where nothing is left of it, an earlier one that can be "
+            "taken "
+            "up is named. One that is alive here is left alone (exit code 7).",
         .words = WORDS_RUN,
         .run = cmd_resume,
     },
