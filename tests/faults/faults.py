@@ -176,8 +176,8 @@ def put_full_nix(cell):
 
 
 def fill(cell, folder, leave):
-    if not cell.host.fill(folder, leave):
-        raise Red(f"{folder} could not be filled")
+    # One that is only just starting mounts it first.
+    until(f"full {folder}", lambda: cell.host.fill(folder, leave), 20)
     room = os.statvfs(cell.host.path(folder))
     left = room.f_bavail * room.f_frsize
     if left > leave + 8192:
@@ -390,7 +390,8 @@ FAULTS = {
     ),
     "run-full-while": Fault(
         f"/run full for {FULL_S} s", put_full_run,
-        {"activating": "O", "window": "N", "commit": "N", "after": "N", "back": "O"},
+        {"before": "NO", "secrets": "NO", "activating": "O", "window": "N", "commit": "N",
+         "after": "N", "back": "O"},
         lambda cell: cell.host.unfill("/run"), lifted=FULL_S,
     ),
     "disk-full": Fault(
