@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include "cmd/displays.h"
 #include "cmd/let_go.h"
@@ -22,7 +23,9 @@
 #include "core/resume.h"
 #include "core/run.h"
 
-#define TARGET_RUN "run:"
+#define TARGET_RUN   "run:"
+#define DEAD_LOOKS   10u
+#define DEAD_LOOK_MS 100u
 
 /* As in cmd_run.c: lanes that did not let go in time still read it when the process ends. */
 static struct context resume_context;
@@ -187,6 +190,20 @@ static int signal_promotion(const struct context *context, const struct run_log 
     return EXIT_DONE;
 }
 
+/* A run that was killed just now may still look alive: a program that it was about to start holds its
+ * lock until it has become that program. So who wants to go on with it looks for a second. */
+static int open_log(const struct context *context, const char *name, bool promote,
+                    struct run_log *ret, struct error *error) {
+    for (unsigned look = 1;; look++) {
+        int err = run_log_open(context->state_dir, name, ret, error);
+        if (err != 0 || !ret->live || promote || look == DEAD_LOOKS) {
+            return err;
+        }
+        run_log_release(ret);
+        uv_sleep(DEAD_LOOK_MS);
+    }
+}
+
 static int choose(struct context *context, struct run_log *log, bool promote) {
     if (log->live && promote) {
         return signal_promotion(context, log);
@@ -233,12 +250,11 @@ static int take_up(const struct args *args, bool promote) {
     }
     if (code == 0) {
         struct error error = ERROR_INIT;
-        int err = run_log_open(context->state_dir, args->word_count > 0 ? args->words[0] : NULL,
-                               &log, &error);
+        const char *name = args->word_count > 0 ? args->words[0] : NULL;
+        int err = open_log(context, name, promote, &log, &error);
         if (err == 0) {
             err = run_log_read(&log, &error);
         }
-        const char *name = args->word_count > 0 ? args->words[0] : NULL;
         bool elsewhere = err != 0 && strcmp(error.reason, "no-run") == 0 && !promote;
         code = err == 0    ? choose(context, &log, promote)
                : elsewhere ? run_elsewhere(context, name, &error)

@@ -341,3 +341,30 @@ h2: bad" ]
     [ "$(wc -l <known)" = 2 ]
     [[ $output == *"h2: reached"* ]]
 }
+
+hold_journal() { # SECONDS: as a run does that is alive; ready once it is held
+    rm -f held
+    python3 - "$1" "$XDG_STATE_HOME"/fleet/runs/*/journal.jsonl <<'PYTHON' 3>&- &
+import fcntl, struct, sys, time
+with open(sys.argv[2], "r+b") as journal:
+    fcntl.fcntl(journal, 37, struct.pack("hhqqi", fcntl.F_WRLCK, 0, 0, 0, 0))  # F_OFD_SETLK
+    open("held", "w").close()
+    time.sleep(float(sys.argv[1]))
+PYTHON
+    while [ ! -e held ]; do sleep 0.05; done
+}
+
+@test "resume: a run that is alive is left alone; one whose lock ends with a child just now is not" {
+    echo '{"version": 1, "hosts": {"gone": {"address": "127.0.0.1:1", "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJrhpWZ12C1TPQW6a83vMZ0n0qY1PjsbdFd0O6dgrLzR", "system": {"path": "/nix/store/00000000000000000000000000000000-none"}}}}' >fleet.json
+    run "$FLEET" update --yes
+    [ "$status" -ne 2 ]
+    hold_journal 60
+    run "$FLEET" resume
+    kill $!
+    [ "$status" = 7 ]
+    [[ $output == *'is alive here'* ]]
+    hold_journal 0.4
+    run "$FLEET" resume
+    [ "$status" = 0 ]
+    [[ $output == *'nothing to do'* ]]
+}
