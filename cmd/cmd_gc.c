@@ -74,7 +74,11 @@ static void print_text(const struct gc_host *host) {
     } else {
         buf_add_text(&line, "an unknown amount");
     }
-    buf_add_text(&line, host->removed_count == 0 ? "; no generation goes" : "; generations ");
+    if (host->removed_count == 0) {
+        buf_printf(&line, "; no generation %s", dry ? "would be removed" : "was removed");
+    } else {
+        buf_printf(&line, "; %s generations ", dry ? "would remove" : "removed");
+    }
     for (size_t i = 0; i < host->removed_count; i++) {
         buf_printf(&line, "%s%lld", i > 0 ? ", " : "", (long long)host->removed[i]);
     }
