@@ -348,6 +348,7 @@ int nar_port_next(struct nar_port *port, uint32_t *ret_tag, struct nar_block *re
         *error = reading->error;
         got = reading->error.code;
         pop_ask(port);
+        uv_cond_signal(&feed->work); /* what comes behind it may not have been begun */
     }
     uv_mutex_unlock(&feed->mutex);
     return got;

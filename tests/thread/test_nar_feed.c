@@ -227,6 +227,55 @@ static bool leave_behind(void) {
     return true;
 }
 
+/* The next block of the port, which may take a while: what nar_port_next says. */
+static int wait_for_block(struct nar_port *port, uint32_t *ret_tag, bool *ret_last) {
+    struct nar_block block;
+    bool begun;
+    struct error error = ERROR_INIT;
+    int got;
+    for (unsigned tries = 0; (got = nar_port_next(port, ret_tag, &block, &begun, &error)) == 0;) {
+        check(++tries < 60000, "no block comes any more");
+        usleep(1000);
+    }
+    if (got > 0) {
+        *ret_last = block.last;
+        chunk_unref(block.raw);
+    }
+    return got;
+}
+
+/* One port hangs back, and by the time it has to be read to on its own the path is damaged: it is
+ * told, and gets what it asked for behind that. */
+static void damage_for_one(void) {
+    uv_loop_t loop;
+    uv_loop_init(&loop);
+    struct nar_port *quick = nar_port_new(&loop, root, on_nothing, NULL);
+    struct nar_port *slow = nar_port_new(&loop, root, on_nothing, NULL);
+    nar_port_ask(quick, 0, &infos[SMALL], NAR_RAW);
+    nar_port_ask(slow, 0, &infos[SMALL], NAR_RAW);
+    nar_port_ask(slow, 1, &infos[HUNG], NAR_RAW);
+    uint32_t tag;
+    bool last = false;
+    check(wait_for_block(slow, &tag, &last) == 1 && wait_for_block(slow, &tag, &last) == 1, "none");
+    AUTO_FREE char *damage =
+        xasprintf("cd %s%s/bin && echo short >short && mv short data", root, infos[SMALL].path);
+    check(system(damage) == 0, "damaging the path failed");
+    while (!last) { /* from the file that it has open */
+        check(wait_for_block(quick, &tag, &last) == 1, "the quick one lost its path");
+    }
+    usleep(50000); /* the thread has nothing to do by now: who takes the error has to wake it */
+    int got;
+    while ((got = wait_for_block(slow, &tag, &last)) == 1) {
+        check(tag == 0 && !last, "it was not read anew");
+    }
+    check(got == FLEET_ERR_PROTOCOL && tag == 0, "the damage was not told");
+    check(wait_for_block(slow, &tag, &last) == 1 && tag == 1, "the next path did not come");
+    nar_port_close(quick);
+    nar_port_close(slow);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    check(uv_loop_close(&loop) == 0, "a handle is left");
+}
+
 int main(void) {
     OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL); /* as in cmd/main.c */
     check(mkdtemp(root) != NULL, "no folder");
@@ -246,6 +295,7 @@ int main(void) {
         check(takers[i].path == PATHS, "a path is missing");
     }
     check(atomic_load(&held) < 0, "nobody let go");
+    damage_for_one();
     if (hangs) {
         leave_behind();
     }
