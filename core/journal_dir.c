@@ -102,7 +102,7 @@ struct listed_run {
 
 static void read_began(const char *journal, char ret_began[32]) {
     char line[128] = "";
-    AUTO_CLOSE int fd = open(journal, O_RDONLY | O_CLOEXEC);
+    AUTO_CLOSE int fd = open(journal, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     ssize_t got = fd >= 0 ? pread(fd, line, sizeof(line) - 1, 0) : -1;
     line[got > 0 ? got : 0] = '\0';
     const char *ts = strstr(line, "\"ts\":\"");
@@ -155,8 +155,12 @@ static bool ends_with(const char *text, const char *end) {
     return len >= end_len && strcmp(text + len - end_len, end) == 0;
 }
 
-/* How well an id is meant by `part`: the whole id before an end of it before any part of it. */
+/* How well an id is meant by `part`: the whole id before an end of it before any part of it. An empty
+ * word, as of a script's variable that is not set, means none. */
 static int match(const char *id, const char *part) {
+    if (part[0] == '\0') {
+        return 0;
+    }
     return strcmp(id, part) == 0 ? 3 : ends_with(id, part) ? 2 : strstr(id, part) != NULL ? 1 : 0;
 }
 
@@ -169,7 +173,7 @@ static int refuse(char *const *ids, size_t count, const char *part, int best, co
     if (best == 0) {
         return error_set(error, FLEET_ERR_USAGE, "no-run",
                          "no run in %s/runs is called %s; the latest is %s (see fleet history)",
-                         dir, part, ids[0]);
+                         dir, part[0] != '\0' ? part : "''", ids[0]);
     }
     struct buf names = BUF_INIT;
     for (size_t i = 0, shown = 0; i < count && shown < 5; i++) {

@@ -32,7 +32,8 @@ int journal_open(const char *state_dir, const char *run_id, struct journal_reade
     }
     struct journal_reader *reader = xcalloc(1, sizeof(*reader));
     reader->path = journal_dir_path(state_dir, id, "journal.jsonl");
-    reader->fd = open(reader->path, O_RDONLY | O_CLOEXEC);
+    /* A FIFO that lies there is not waited for; reading it is an error. */
+    reader->fd = open(reader->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (reader->fd < 0) {
         err = error_errno(error, errno, "the run's journal %s can't be read", reader->path);
         journal_reader_close(reader);

@@ -60,6 +60,11 @@ void view_free(struct view *view) {
 
 struct view_host *view_host(const struct view *view, const char *name) {
     size_t at = name_index_find(view->index, name);
+    if (at == NAME_INDEX_NONE) {
+        /* A name that was cleaned when its host was made is given here as the event has it. */
+        AUTO_FREE char *clean = text_cleaned(name, strlen(name));
+        at = name_index_find(view->index, clean);
+    }
     return at != NAME_INDEX_NONE ? &view->hosts[at] : NULL;
 }
 

@@ -265,6 +265,10 @@ static bool add_taking_up(const struct view *view, struct buf *out) {
                    view->wave_count, run);
         return true;
     }
+    if (view->action == ACTION_BUILD && is_interrupted(view)) {
+        buf_add_text(out, "begin it anew with: fleet build");
+        return true;
+    }
     if (is_interrupted(view) || (may_resume && resume_is_due(view))) {
         buf_printf(out, "go on with: fleet resume %s", run);
         return true;

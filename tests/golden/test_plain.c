@@ -384,6 +384,14 @@ Test(plain, interrupted_run_names_every_state_and_the_way_on) {
     compare(&story, "interrupted");
 }
 
+Test(plain, interrupted_build_is_begun_anew_not_resumed) {
+    struct story story;
+    story_init(&story, &(struct output_options){.verbosity = 0});
+    begin(&story, 2, 1, ACTION_BUILD);
+    end(&story, "interrupted", 130);
+    compare(&story, "interrupted-build");
+}
+
 Test(plain, paused_run_says_how_to_go_on) {
     struct story story;
     story_init(&story, &(struct output_options){.verbosity = 0});

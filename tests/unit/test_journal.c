@@ -420,6 +420,29 @@ Test(journal, disk_that_fills_up_leaves_whole_lines) {
     umount(state_dir);
 }
 
+Test(journal, fifo_is_no_journal_and_nobody_waits_for_it) {
+    AUTO_FREE char *folder = xasprintf("%s/runs/f1", state_dir);
+    AUTO_FREE char *path = xasprintf("%s/journal.jsonl", folder);
+    journal_close(create("a1"));
+    cr_assert_eq(mkdir(folder, 0700), 0);
+    cr_assert_eq(mkfifo(path, 0600), 0);
+    struct journal_reader *reader = open_run("f1");
+    struct event *event = NULL;
+    struct error error = ERROR_INIT;
+    cr_assert_lt(journal_next(reader, &event, &error), 0);
+    cr_assert(strstr(error.message, "can't be read"), "%s", error.message);
+    journal_reader_close(reader);
+}
+
+Test(journal, empty_word_means_no_run) {
+    journal_close(create("a1"));
+    struct journal_reader *reader = NULL;
+    char *id = NULL;
+    struct error error = ERROR_INIT;
+    cr_assert_eq(journal_open(state_dir, "", &reader, &id, &error), FLEET_ERR_USAGE);
+    cr_assert_str_eq(error.reason, "no-run");
+}
+
 Test(journal, read_only_disk_is_said) {
     if (geteuid() != 0 || !mount_small("ro")) {
         cr_skip_test("no right to mount");

@@ -104,6 +104,17 @@ Test(view, unknown_host_is_added) {
     cr_assert_str_eq(view_host(view, "n57")->name, "n57");
 }
 
+Test(view, host_is_found_by_the_name_that_events_have) {
+    static const char hostile[] = "n\033[2Jx";
+    begin();
+    move_to(hostile, HOST_STAGED, NULL);
+    const struct view_host *host = view_host(view, hostile);
+    cr_assert_not_null(host);
+    cr_assert_null(strchr(host->name, '\033'));
+    cr_assert_eq(view_host(view, host->name), host);
+    cr_assert_null(view_host(view, "nobody"));
+}
+
 Test(view, grants_and_the_verdict_are_what_resume_needs) {
     begin();
     grant("a", ACT_ACTIVATE, "n1");
