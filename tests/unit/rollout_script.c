@@ -22,7 +22,7 @@ void free_rollout(void) {
     }
 }
 
-void say_decision(const struct rollout_decision *d, struct buf *out) {
+void say_decision(const struct rollout_decision *decision, struct buf *out) {
     static const char *const kinds[] = {
         [ROLLOUT_GRANT] = "",          [ROLLOUT_LEAVE] = "leave",
         [ROLLOUT_TAKE_BACK] = "back",  [ROLLOUT_SKIP] = "skip",
@@ -34,14 +34,16 @@ void say_decision(const struct rollout_decision *d, struct buf *out) {
     if (out->len > 0) {
         buf_add_text(out, "; ");
     }
-    buf_add_text(out, d->kind == ROLLOUT_GRANT ? act_name(d->act) : kinds[d->kind]);
-    if (d->kind == ROLLOUT_WAVE_START || d->kind == ROLLOUT_WAVE_END) {
-        buf_printf(out, " %zu", d->wave);
-    } else if (d->kind <= ROLLOUT_SKIP || d->kind == ROLLOUT_REPROBE || d->kind == ROLLOUT_RETRY) {
-        buf_printf(out, " h%zu", d->host);
+    buf_add_text(out,
+                 decision->kind == ROLLOUT_GRANT ? act_name(decision->act) : kinds[decision->kind]);
+    if (decision->kind == ROLLOUT_WAVE_START || decision->kind == ROLLOUT_WAVE_END) {
+        buf_printf(out, " %zu", decision->wave);
+    } else if (decision->kind <= ROLLOUT_SKIP || decision->kind == ROLLOUT_REPROBE ||
+               decision->kind == ROLLOUT_RETRY) {
+        buf_printf(out, " h%zu", decision->host);
     }
-    if (d->reason != NULL && d->kind != ROLLOUT_TAKE_BACK) {
-        buf_printf(out, " %s", d->reason);
+    if (decision->reason != NULL && decision->kind != ROLLOUT_TAKE_BACK) {
+        buf_printf(out, " %s", decision->reason);
     }
 }
 
