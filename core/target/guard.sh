@@ -120,7 +120,7 @@ judge() {
     resolve /run/current-system
     case $rc in
     0) verdict=good ;;
-    4) [ -n "$fresh" ] || ! has_reloaded || verdict=good ;; # old failures may hide a refused reload
+    4) [ -n "$fresh" ] || reload_was_refused || verdict=good ;; # old failures may hide that
     100) verdict=inert ;;
     esac
     if [ "$elapsed_ms" -ge $((activate_s * 1000)) ] && [ "$rc" -ge 124 ]; then

@@ -204,6 +204,14 @@ has_reloaded() {
     [ "$(units_loaded)" != "$loaded" ]
 }
 
+# True if the new system has services that systemd was to read and did not. A script that brings none may
+# well do without a reload.
+reload_was_refused() {
+    ! has_reloaded || return 1
+    compare_services
+    [ -n "$to_stop$to_restart$to_reload" ]
+}
+
 # A try that failed half-way may have stopped services, or started them by the new system's unit files
 # (/run full: systemd refuses to reload, and the rest goes on). Later tries don't see that: they compare
 # files, which are the old system's by then. So each service is brought to its old form here. False

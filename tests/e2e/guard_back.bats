@@ -127,6 +127,27 @@ SCRIPT
     [ "$(served)" = "$before" ]
 }
 
+@test "an exit status of 4 without a reload is good where the new system brings no services" {
+    v1=$(send_system "$I" good v1)
+    "$testbed" fail-unit "$I"
+    on_host <<SCRIPT
+rm $v1/etc/systemd/system/*.service
+mv $v1/bin/switch-to-configuration $v1/bin/whole
+cat >$v1/bin/switch-to-configuration <<'SWITCH'
+#!/bin/sh
+[ "\$1" = test ] || exec $v1/bin/whole "\$1"
+ln -sfn $v1 /run/current-system
+exit 4
+SWITCH
+chmod 755 $v1/bin/switch-to-configuration
+SCRIPT
+    guard_start "$I" "$v1"
+    await_state "$I" 'active * rc=4 *' 30
+    guard_request "$I" commit
+    await_end "$I" 30
+    assert_new "$I" "$v1"
+}
+
 @test "NixOS's switch lock held while going back is outwaited" {
     v1=$(send_system "$I" good v1)
     guard_start "$I" "$v1"
