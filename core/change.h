@@ -2,10 +2,11 @@
  * the run, once for each pair of systems.
  *
  * Where both lie in this machine's store they are read here, in a thread of libuv's pool. Otherwise
- * a host of the pair tells the closure of what it runs along with its copy (transport/copy.h), and
- * its lane compares. Either way it costs CPU that grows with the closures, so it is done for the
- * first pairs only: a fleet of one kind of host has one pair, and where every host is a system of
- * its own the displays do without (`fleet plan` has them all). Main thread but for change_event_new.
+ * a host of the pair tells the closure of what it runs along with its copy (transport/copy.h), or
+ * both where nothing is copied (transport/closure_pair.h), and its lane compares. Either way it costs
+ * CPU that grows with the closures, so it is done for the first pairs only: a fleet of one kind of
+ * host has one pair, and where every host is a system of its own the displays do without (`fleet
+ * plan` has them all). Main thread but for change_event_new.
  */
 #ifndef FLEET_CORE_CHANGE_H
 #define FLEET_CORE_CHANGE_H
@@ -22,7 +23,7 @@ struct changes *changes_new(uv_loop_t *loop, void (*on_change)(struct event *eve
                             void *arg);
 /* A host runs the one and shall run the other. */
 void changes_note(struct changes *changes, const char *current, const char *desired);
-/* A host that runs the one is about to be sent the other. True: it should be asked, as this machine
+/* A host that runs the one is about to get the other. True: it should be asked, as this machine
  * can't tell. Of each pair the first few are, in case that one of them fails before it has answered. */
 bool changes_ask_host(struct changes *changes, const char *current, const char *desired);
 /* A host has answered, by an EVENT_CHANGE: true where it is the first to. */

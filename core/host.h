@@ -120,7 +120,7 @@ void host_desired(struct host *host, const char *path, const struct host_source 
  * that waits for its commit goes back instead. */
 void host_end(struct host *host, enum host_state state, const struct error *error);
 void host_grant(struct host *host, enum act act);
-/* Its copy, which is not granted yet, shall tell what the host runs: an EVENT_CHANGE follows. */
+/* Before its copy is granted: it shall tell what its new system changes, by an EVENT_CHANGE. */
 void host_compare(struct host *host);
 void host_leave(struct host *host);
 /* A healthy host goes back to what it ran before, under a guard. `why` is told, unless it is that

@@ -7,6 +7,7 @@
 #include "core/probe_asks.h"
 #include "core/target.h"
 #include "healthcheck/health.h"
+#include "transport/closure_pair.h"
 
 /* The steps, in the order of a rollout that goes well; then the ways out. */
 enum step {
@@ -194,7 +195,8 @@ struct host {
     bool unguarded; /* `rollback: false`: committed before it was activated, nothing to renew */
     uint64_t lock_wait_until_ms;
     struct copy_job *copy;
-    bool compare; /* tell what the copy changes */
+    bool compare;              /* tell what the way from `current` to `desired` changes */
+    struct closure_pair *pair; /* asked for that, where nothing is copied; ends with its link */
     bool copied;
     bool wanted; /* the step has asked for its grant */
     bool granted[ACT_COUNT];

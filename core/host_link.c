@@ -119,6 +119,8 @@ void link_close(struct link *link) {
             copy_close(host->copy);
             host->copy = NULL;
         }
+        closure_pair_close(host->pair);
+        host->pair = NULL;
         host_asks_drop(host);
         host->renewing = false;
         if (host_steps[host->step].needs_link) {

@@ -144,10 +144,20 @@ static void on_copy_log(const char *line, size_t len, void *arg) {
     host_log(arg, "nix", line, len);
 }
 
-/* What the host runs, and what it is sent: compared here, off the coordinator's turn. */
+/* What the host runs, and what it shall run: compared here, off the coordinator's turn. */
+static void tell_change(struct host *host, struct plan_list *from, struct plan_list *to) {
+    plan_list_settle(from);
+    plan_list_settle(to);
+    struct event *event = change_event_new(host->current, host->desired, from, to);
+    event->ts_ms = clock_wall_ms(host->env.clock);
+    plan_list_free(from);
+    plan_list_free(to);
+    host->compare = false;
+    host->sink.event(event, host->sink.arg);
+}
+
 static void on_copy_before(char *const *paths, size_t count, const struct closure *copied,
                            void *arg) {
-    struct host *host = arg;
     struct plan_list from = {0};
     struct plan_list to = {0};
     for (size_t i = 0; i < count; i++) {
@@ -156,13 +166,31 @@ static void on_copy_before(char *const *paths, size_t count, const struct closur
     for (size_t i = 0; i < copied->count; i++) {
         plan_list_add(&to, copied->paths[i]->path);
     }
-    plan_list_settle(&from);
-    plan_list_settle(&to);
-    struct event *event = change_event_new(host->current, host->desired, &from, &to);
-    event->ts_ms = clock_wall_ms(host->env.clock);
-    plan_list_free(&from);
-    plan_list_free(&to);
-    host->sink.event(event, host->sink.arg);
+    tell_change(arg, &from, &to);
+}
+
+static void on_pair(const struct closure_pair_paths *runs, const struct closure_pair_paths *shall,
+                    void *arg) {
+    struct plan_list from = {0};
+    struct plan_list to = {0};
+    for (size_t i = 0; i < runs->count; i++) {
+        plan_list_add(&from, runs->paths[i]);
+    }
+    for (size_t i = 0; i < shall->count; i++) {
+        plan_list_add(&to, shall->paths[i]);
+    }
+    tell_change(arg, &from, &to);
+}
+
+/* Where no copy asks along. Nothing waits for the answer, and host_link.c closes the question. */
+static void ask_pair(struct host *host) {
+    if (host->compare && host->pair == NULL && store_path_is_valid(host->current) &&
+        store_path_is_valid(host->desired)) {
+        char *command = xasprintf("%s --serve", host->nix_store);
+        host->pair = closure_pair_ask(host->env.loop, host->link.conn, &host->plan.elevation,
+                                      command, host->current, host->desired, on_pair, host);
+        free(command);
+    }
 }
 
 void host_compare(struct host *host) {
@@ -242,6 +270,7 @@ enum step_result step_copy(struct host *host) {
                           "activated. Start the update again when that run has ended");
     }
     if (nothing_to_copy(host)) {
+        ask_pair(host);
         return host_go(host, STEP_ROOT);
     }
     if (host->pausing && !host->op_started) {

@@ -118,10 +118,10 @@ static void skip_host(struct run *run, const struct rollout_decision *decision) 
     }
 }
 
-/* What this host's copy will change, unless that is known of another one. */
+/* What the system that it is about to get will change, unless that is known of another one. */
 static void ask_for_change(struct run *run, size_t host) {
     const struct view_host *known = view_host(run->view, run->options->hosts[host]->name);
-    const char *desired = run->hosts[host].desired;
+    const char *desired = run->hosts[host].path;
     if (known != NULL && known->current != NULL && desired != NULL &&
         changes_ask_host(run->changes, known->current, desired)) {
         lane_compare(run->hosts[host].lane, host);

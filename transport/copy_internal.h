@@ -15,6 +15,7 @@
 #include "transport/copy_words.h"
 #include "transport/nar_feed.h"
 #include "transport/serve.h"
+#include "transport/serve_list.h"
 #include "transport/zstd_frame.h"
 
 /* A host's queue: reading stops when the slowest has HIGH, and goes on when all are below LOW. */
@@ -64,10 +65,8 @@ enum copy_before_due {
 struct copy_before {
     char *path;               /* NULL: nobody wants to know */
     enum copy_before_due due; /* what the target owes an answer to */
-    bool told, list_begun;
-    uint64_t left;
-    char **paths;
-    size_t count;
+    bool told;
+    struct serve_list list;
 };
 
 struct copy_job {

@@ -340,13 +340,13 @@ static void serve_infos(struct buf *out) {
     serve_put_text(out, "");
 }
 
-/* Answers what has come in: the handshake, and a closure of one path that every store has. */
+/* Answers what has come in: the handshake, and closures of one path that every store has. */
 static void serve(struct wire *wire) {
     struct machine *machine = wire->machine;
     struct buf out = BUF_INIT;
-    const char *name = wire->writes_store ? "serve" : "source";
+    const char *name = wire->writes_store ? "serve" : "closures";
     enum fault fault = FAULT_NONE;
-    if (wire->writes_store && machine->on_script != NULL) {
+    if (machine->on_script != NULL) {
         fault = machine->on_script(machine, name, machine->arg);
     }
     if (wire->conn == NULL || wire->conn->lost) {
@@ -383,17 +383,19 @@ static void serve(struct wire *wire) {
             serve_take_int(&wire->reader, &word);
         }
         serve_take_int(&wire->reader, &count);
+        bool old = false;
         for (uint64_t i = 0; i < count; i++) {
             char *path = NULL;
             cr_assert_eq(serve_take_text(&wire->reader, &path, &error), 1);
-            cr_assert_str_eq(path, NEW);
+            old = op == 7 && strcmp(path, OLD) == 0;
+            cr_assert(old || strcmp(path, NEW) == 0, "%s", path);
             free(path);
         }
         if (op == 2) {
             serve_infos(&out);
         } else {
             serve_put_int(&out, 1);
-            serve_put_text(&out, NEW);
+            serve_put_text(&out, old ? OLD : NEW);
         }
     }
     if (out.len > 0) {

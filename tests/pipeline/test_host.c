@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/xalloc.h"
 #include "tests/pipeline/virtual_time.h"
 #include "tests/pipeline/world.h"
 
@@ -84,6 +85,84 @@ Test(host, copies_under_the_lock_and_before_the_root) {
     world_run(&world);
     expect_end(HOST_HEALTHY, "");
     cr_expect(world.steps & (UINT64_C(1) << STEP_COPY));
+}
+
+/* ---- what changes, where nothing is copied ---- */
+
+Test(host, tells_what_changes_where_nothing_is_copied_when_asked) {
+    world.compare = true;
+    world_run(&world);
+    expect_end(HOST_HEALTHY, "");
+    expect_story(GOES_WELL "healthy");
+    cr_expect_eq(world.changes, 1);
+    cr_expect_eq(machine->conns_made, 2);
+}
+
+static enum fault closures_fault;
+static bool question_ended;
+
+static enum fault spoils_closures(struct world *self, const char *name) {
+    bool hit = strcmp(name, "closures") == 0;
+    self->struck = self->struck || hit;
+    return hit ? closures_fault : FAULT_NONE;
+}
+
+/* A host that can't tell costs the list and nothing else: no time, no connection. */
+Test(host, goes_on_without_an_answer_about_what_changes) {
+    static const enum fault faults[] = {FAULT_FAIL, FAULT_HANG};
+    for (size_t i = 0; i < ARRAY_LEN(faults); i++) {
+        if (i > 0) {
+            world_end(&world);
+            world_begin(&world);
+        }
+        closures_fault = faults[i];
+        world.compare = true;
+        world.on_script = spoils_closures;
+        world_run(&world);
+        cr_expect(world.struck, "it was not asked");
+        expect_end(HOST_HEALTHY, "");
+        expect_story(GOES_WELL "healthy");
+        cr_expect_eq(world.changes, 0);
+        cr_expect_eq(machine->conns_made, 2);
+    }
+}
+
+static enum fault cuts_the_first_closures(struct world *self, const char *name) {
+    if (strcmp(name, "closures") != 0 || self->struck) {
+        return FAULT_NONE;
+    }
+    self->struck = true;
+    return FAULT_CUT;
+}
+
+Test(host, is_staged_over_another_connection_when_that_question_cut_it) {
+    world.compare = true;
+    world.on_script = cuts_the_first_closures;
+    world_run(&world);
+    cr_expect(world.struck, "it was not asked");
+    expect_end(HOST_HEALTHY, "");
+    cr_expect_eq(machine->conns_made, 3);
+}
+
+/* The activation is granted later than that, so that only the deadline can have ended it. */
+static void notes_the_deadline(struct world *self) {
+    if (self->struck && self->host->step == STEP_AWAIT_ACTIVATE &&
+        self->machine.streams_open == 1) {
+        question_ended = true;
+    }
+}
+
+Test(host, ends_the_question_about_what_changes_at_its_deadline) {
+    closures_fault = FAULT_HANG;
+    world.compare = true;
+    world.answer_ms = 40000;
+    world.on_script = spoils_closures;
+    world.on_turn = notes_the_deadline;
+    world_run(&world);
+    cr_expect(world.struck, "it was not asked");
+    cr_expect(question_ended, "it was never ended");
+    expect_end(HOST_HEALTHY, "");
+    cr_expect_eq(world.changes, 0);
 }
 
 Test(host, touches_nothing_when_it_runs_it_already) {

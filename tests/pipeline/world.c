@@ -219,6 +219,12 @@ static void on_event(struct event *event, void *arg) {
     if (event->type == EVENT_LOG) {
         buf_printf(&world->log, "%s: %s\n", event->stream, event->line);
     }
+    if (event->type == EVENT_CHANGE) {
+        world->changes++;
+        cr_expect_str_eq(event->current, OLD);
+        cr_expect_str_eq(event->desired, NEW);
+        cr_expect_not_null(event->packages);
+    }
     if (event->type == EVENT_HOST_STATE) {
         buf_printf(&world->story, "%s%s", event->has_from ? " " : "", host_state_name(event->to));
         if (event->reason[0] != '\0') {
@@ -485,6 +491,9 @@ void world_go(struct world *world) {
     }
     open_store(world);
     world->host = host_new(&plan, &env, &sink);
+    if (world->compare) {
+        host_compare(world->host);
+    }
     host_begin(world->host);
     look(world);
     while (world->host != NULL) {

@@ -51,6 +51,7 @@ struct world {
     bool copies;
     uint64_t answer_ms;
     bool leave, reprobe, take_back, lingers;
+    bool compare;             /* it wants to know what the new system changes */
     bool has_secrets;         /* the host has both */
     char secret_mark;         /* of their content; another one is another content */
     unsigned secret_late;     /* so many askings come before they are at hand */
@@ -75,6 +76,7 @@ struct world {
     bool took_back, released, powered;
     enum host_state end;
     unsigned ends;
+    unsigned changes; /* times that it was told what changes */
     char reason[40];
     char message[ERROR_MESSAGE_MAX];
     int reprobed;   /* -1 not asked, else the answer */
