@@ -14,8 +14,10 @@
 #include "core/base/xalloc.h"
 
 #define LOOK_EVERY_MS 100u
-/* Events in one turn of the loop, so that keys are read in between. */
-#define TURN_MAX 500
+/* A turn of the loop ends after so long, so that keys are read in between; the clock is looked at
+ * after each so many events. */
+#define TURN_MS    15u
+#define TURN_PIECE 100
 
 struct playback {
     uv_loop_t loop;
@@ -58,27 +60,42 @@ static bool is_due(struct playback *playback) {
     return playback->next->ts_ms <= played_ms(playback);
 }
 
-static void on_timer(uv_timer_t *timer) {
-    struct playback *playback = timer->data;
-    /* Asked first: what a process wrote before it ended is then surely read below. */
-    bool live = journal_is_live(playback->log->reader);
+/* Shows what is due: 1 if there is more to show, 0 if there is none now, negative: an error. */
+static int play_piece(struct playback *playback, bool *ret_at_end) {
     int got = 0;
-    int turn = 0;
-    while (turn++ < TURN_MAX && (got = read_next(playback)) > 0 && is_due(playback)) {
+    for (int i = 0; i < TURN_PIECE; i++) {
+        got = read_next(playback);
+        if (got <= 0 || !is_due(playback)) {
+            *ret_at_end = got == 0;
+            return got < 0 ? got : 0;
+        }
         view_apply(playback->log->view, playback->next);
         playback->output->ops->event(playback->output, playback->next, playback->log->view);
         event_free(playback->next);
         playback->next = NULL;
     }
-    if (got < 0) {
-        playback->err = got;
+    return 1;
+}
+
+static void on_timer(uv_timer_t *timer) {
+    struct playback *playback = timer->data;
+    /* Asked first: what a process wrote before it ended is then surely read below. */
+    bool live = journal_is_live(playback->log->reader);
+    uint64_t until_ms = clock_now_ms(&clock_system) + TURN_MS;
+    bool at_end = false;
+    int more;
+    do {
+        more = play_piece(playback, &at_end);
+    } while (more > 0 && clock_now_ms(&clock_system) < until_ms);
+    if (more < 0) {
+        playback->err = more;
         uv_stop(timer->loop);
         return;
     }
-    if (got == 0) {
+    if (at_end) {
         output_dashboard_set_live(playback->output, live);
     }
-    uv_timer_start(timer, on_timer, turn > TURN_MAX ? 1 : LOOK_EVERY_MS, 0);
+    uv_timer_start(timer, on_timer, more > 0 ? 1 : LOOK_EVERY_MS, 0);
 }
 
 static void on_leave(void *arg) {
@@ -106,7 +123,10 @@ static void start(struct playback *playback) {
 }
 
 static void finish(struct playback *playback) {
-    playback->output->ops->finish(playback->output, playback->log->view);
+    if (playback->err == 0) { /* else the summary would be of what was read by then */
+        playback->output->ops->finish(playback->output, playback->log->view);
+    }
+    output_free(playback->output); /* the terminal is given back */
     uv_close((uv_handle_t *)&playback->timer, NULL);
     for (size_t i = 0; i < ARRAY_LEN(playback->interrupts); i++) {
         uv_close((uv_handle_t *)&playback->interrupts[i], NULL);
@@ -114,7 +134,6 @@ static void finish(struct playback *playback) {
     uv_run(&playback->loop, UV_RUN_DEFAULT);
     uv_loop_close(&playback->loop);
     event_free(playback->next);
-    output_free(playback->output);
 }
 
 int watch_dashboard(const struct context *context, struct run_log *log, uint32_t speed,

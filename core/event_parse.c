@@ -210,7 +210,10 @@ static int read_event(const cJSON *object, struct event **ret, struct error *err
                          "the line is no event: v, seq, ts or type is missing or wrong");
     }
     if (version->valuedouble > 1) {
-        return unknown(error, "v is above 1");
+        return error_set(
+            error, FLEET_ERR_PROTOCOL, "newer-version",
+            "a newer fleet wrote it (events of version %.0f, this one reads version 1)",
+            version->valuedouble);
     }
     enum event_type type = type_parse(name_of(member(object, "type")));
     if (type == EVENT_TYPE_COUNT) {

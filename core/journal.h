@@ -49,7 +49,8 @@ struct journal_reader;
 int journal_open(const char *state_dir, const char *run_id, struct journal_reader **ret,
                  char **ret_id, struct error *error);
 /* The next event, which the caller frees. 1: one; 0: none now (the end, or a torn line that may
- * still be completed); negative: an error. */
+ * still be completed); negative: an error ("journal-damaged"; "journal-newer": from here on a fleet
+ * wrote it whose events this one can't read). Kinds of event that it doesn't know are passed over. */
 int journal_next(struct journal_reader *reader, struct event **ret, struct error *error);
 /* True while the process that runs it lives. */
 bool journal_is_live(const struct journal_reader *reader);

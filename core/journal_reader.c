@@ -13,6 +13,8 @@
 #include "core/journal_dir.h"
 
 #define READ_SIZE (64 * 1024)
+/* The longest event names all hosts of a run, some hundred bytes each. */
+#define LINE_MAX_BYTES (64u * 1024 * 1024)
 
 struct journal_reader {
     int fd;
@@ -69,6 +71,11 @@ static int fill(struct journal_reader *reader, struct error *error) {
         buf_consume(&reader->block, reader->at);
         reader->at = 0;
         searched = reader->block.len;
+        if (searched > LINE_MAX_BYTES) {
+            return error_set(error, FLEET_ERR_PROTOCOL, "journal-damaged",
+                             "%s:%llu: a line of more than 64 MB is no event", reader->path,
+                             (unsigned long long)reader->line + 1);
+        }
         char *room = buf_reserve(&reader->block, READ_SIZE);
         ssize_t got = pread(reader->fd, room, READ_SIZE, reader->offset);
         if (got < 0 && errno == EINTR) {
@@ -86,6 +93,15 @@ static int fill(struct journal_reader *reader, struct error *error) {
     }
 }
 
+/* The line that was handed out last is no event that can be passed over. */
+static int refuse_line(const struct journal_reader *reader, const struct error *wrong,
+                       struct error *error) {
+    bool newer = strcmp(wrong->reason, "newer-version") == 0;
+    return error_set(error, FLEET_ERR_PROTOCOL, newer ? "journal-newer" : "journal-damaged",
+                     "%s:%llu: %s%s", reader->path, (unsigned long long)reader->line,
+                     wrong->message, newer ? ". Take that fleet for this run" : "");
+}
+
 int journal_next(struct journal_reader *reader, struct event **ret, struct error *error) {
     for (;;) {
         int filled = fill(reader, error);
@@ -101,8 +117,7 @@ int journal_next(struct journal_reader *reader, struct event **ret, struct error
             return 1;
         }
         if (strcmp(wrong.reason, "unknown-event") != 0) {
-            return error_set(error, FLEET_ERR_PROTOCOL, "journal-damaged", "%s:%llu: %s",
-                             reader->path, (unsigned long long)reader->line, wrong.message);
+            return refuse_line(reader, &wrong, error);
         }
     }
 }

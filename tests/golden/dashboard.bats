@@ -295,6 +295,29 @@ open_rest() { # name, hosts, columns, rows, environment
     tmux_ kill-session -t left
 }
 
+# What was read by then says nothing about the run; that it could be resumed least of all.
+@test "a journal that a newer fleet went on with is said to be one, and the screen is given back" {
+    story_from newer <(head -n 50 "$FILES/good.jsonl"; sed -n '51s/"v":1,/"v":2,/p' "$FILES/good.jsonl")
+    open_screen newer newer 80 24
+    settled newer 'left 1'
+    capture newer -J >"$BATS_TEST_TMPDIR/after"
+    grep -q 'journal.jsonl:51: a newer fleet wrote it (events of version 2' "$BATS_TEST_TMPDIR/after"
+    run -1 grep -q 'fleet resume' "$BATS_TEST_TMPDIR/after"
+    [ "$(tmux_ display-message -p -t newer '#{alternate_on} #{cursor_flag}')" = "0 1" ]
+    tmux_ kill-session -t newer
+}
+
+# Of an operator who was ended in the middle of a write, or whose folder was copied while it wrote.
+@test "a journal cut in mid-line shows what it tells" {
+    story_from cut <(head -c 30000 "$FILES/good.jsonl")
+    open_screen cut cut 80 24
+    settled cut 'its process is gone; go on with: fleet resume'
+    capture cut | grep -q 'db3 .* building'
+    press cut q
+    settled cut 'left 0'
+    tmux_ kill-session -t cut
+}
+
 @test "a crash gives the screen back" {
     local signal pid
     for signal in SEGV ABRT TERM HUP QUIT; do

@@ -214,6 +214,41 @@ Test(journal, damage_in_the_middle_is_named) {
     journal_reader_close(reader);
 }
 
+/* Its grants would be overlooked: a run that had changed hosts would look as if it had not begun. */
+Test(journal, what_a_newer_fleet_wrote_is_not_passed_over) {
+    struct journal *journal = create("a1");
+    append(journal, 1, false);
+    journal_close(journal);
+    write_raw("a1", "{\"v\":2,\"seq\":2,\"ts\":\"2026-11-22T17:04:31.123Z\",\"type\":\"grant\"}\n");
+    struct journal_reader *reader = open_run("a1");
+    cr_assert_eq(next_seq(reader), 1);
+    struct event *event = NULL;
+    struct error error = ERROR_INIT;
+    cr_assert_eq(journal_next(reader, &event, &error), FLEET_ERR_PROTOCOL);
+    cr_expect_str_eq(error.reason, "journal-newer");
+    cr_expect(strstr(error.message,
+                     "journal.jsonl:2: a newer fleet wrote it (events of version 2") != NULL,
+              "%s", error.message);
+    journal_reader_close(reader);
+}
+
+/* As a sparse file: a line without an end is not gathered for ever. */
+Test(journal, a_line_of_a_gigabyte_is_refused) {
+    struct journal *journal = create("a1");
+    append(journal, 1, false);
+    char *path = xasprintf("%s/journal.jsonl", journal_dir(journal));
+    cr_assert_eq(truncate(path, 1 << 30), 0);
+    free(path);
+    struct journal_reader *reader = open_run("a1");
+    cr_assert_eq(next_seq(reader), 1);
+    struct event *event = NULL;
+    struct error error = ERROR_INIT;
+    cr_assert_eq(journal_next(reader, &event, &error), FLEET_ERR_PROTOCOL);
+    cr_expect(strstr(error.message, ":2: a line of more than 64 MB") != NULL, "%s", error.message);
+    journal_reader_close(reader);
+    journal_close(journal);
+}
+
 Test(journal, long_lines_and_many) {
     struct journal *journal = create("a1");
     for (uint64_t seq = 1; seq <= 5000; seq++) {
