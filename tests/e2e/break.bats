@@ -38,6 +38,63 @@ update_until_disk_is_full_at() { # STATE
     rm "$T/pipe"
 }
 
+# A disk that takes what is written and can't be made to keep it: while $T/lost is there, syncing the
+# journal fails.
+make_lost_disk() {
+    cc -shared -fPIC -x c -o "$T/lost.so" - <<'C'
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int fdatasync(int fd) {
+    char link[64], path[4096] = "";
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    if (readlink(link, path, sizeof(path) - 1) > 0 && strstr(path, "journal.jsonl") != NULL &&
+        access(getenv("LOST"), F_OK) == 0) {
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_fdatasync, fd);
+}
+C
+}
+
+# WORD...: `fleet update` onto that disk.
+update_on_lost_disk() {
+    env LD_PRELOAD="$T/lost.so" LOST="$T/lost" \
+        ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0" \
+        "$FLEET" -i "$inventory" --state-dir "$T/state" update --yes --json \
+        >"$events" 2>"$text" </dev/null 3>&-
+}
+
+@test "what is to be done is on the disk before it is done, or it is not done" {
+    make_lost_disk
+    inventory h1="$(system good v1)" 'hosts.h1.policy.min_healthy_time="3s"'
+    touch "$T/lost"
+    status=0
+    update_on_lost_disk || status=$?
+    assert_exit 1
+    run ! grep -q '"type":"grant"' "$events"
+    assert_host h1 "$v0" 1
+    on h1 'test ! -e /run/fleet/lock'
+    # Written down and not kept: the commit is not granted, and the host goes back.
+    rm "$T/lost"
+    update_on_lost_disk &
+    operator=$!
+    await_state 30 h1 probing
+    touch "$T/lost"
+    end_update
+    rm "$T/lost"
+    assert_exit 1
+    assert_says "journal.jsonl can't be written.*Input/output error"
+    run ! grep -q '"type":"grant".*"act":"commit"' "$events"
+    await_host 20 h1 "$v0" 1
+}
+
 @test "no room for the journal: nothing is started, nothing is left" {
     inventory h1="$(system good v1)"
     mkdir -p "$T/small"

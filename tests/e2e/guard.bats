@@ -48,6 +48,21 @@ teardown() { end_guard; }
     assert_new "$I" "$v1"
 }
 
+@test "exit 4 where systemd does not say which units fail takes the host back" {
+    v1=$(send_system "$I" good v1)
+    wrap_program systemctl 'case $* in *list-units*) [ ! -e /var/tmp/mute ] || exit 1 ;; esac; exec true_one "$@"'
+    on_host <<SCRIPT
+mv $v1/bin/switch-to-configuration $v1/bin/whole
+printf '#!/bin/sh\n%s/bin/whole "\$1"\n[ "\$1" != test ] || { : >/var/tmp/mute; exit 4; }\n' $v1 \
+    >$v1/bin/switch-to-configuration
+chmod 755 $v1/bin/switch-to-configuration
+SCRIPT
+    guard_start "$I" "$v1"
+    await_end "$I" 60
+    assert_old "$I"
+    [[ $(last_word "$I") == "reverted $nonce rc=4 why=activation "* ]]
+}
+
 @test "an activation script that fails takes the host back" {
     v1=$(send_system "$I" fail-activate v1)
     guard_start "$I" "$v1"
@@ -75,6 +90,13 @@ teardown() { end_guard; }
     [[ $(last_word "$I") == "reverted $nonce rc=124 why=activate-timeout back_rc=0" ]]
     run on_host <<<"ps ax | grep '[/]activate'"
     [ -z "$output" ]
+    # The very script that was started may be the one that ignores it.
+    v2=$(send_system "$I" good v2)
+    on_host <<<"sed -i '2i trap \"\" TERM; sleep 1000' $v2/bin/switch-to-configuration"
+    guard_start "$I" "$v2" ACTIVATE_MS=1000
+    await_end "$I" 30
+    assert_old "$I"
+    [[ $(last_word "$I") == "reverted $nonce rc=137 why=activate-timeout back_rc=0" ]]
 }
 
 @test "the deadline passes when the operator is gone; a renewal moves it" {
@@ -121,12 +143,16 @@ teardown() { end_guard; }
 
 @test "a flood of output is capped and does not end the activation" {
     v1=$(send_system "$I" good v1)
-    on_host <<<"sed -i '2i head -c 30000000 /dev/zero | tr \"\\\\\\\\000\" x | fold -w 80 >\&2' $v1/activate"
+    # Whoever writes on is not told that nobody keeps it; and of all the guard's children the activation
+    # is not to be spared where memory runs out.
+    on_host <<<"sed -i '2i cat /proc/self/oom_score_adj >/var/tmp/spared; head -c 30000000 /dev/zero | \\
+        tr \"\\\\\\\\000\" x | fold -w 80 >\&2; echo the end >\&2 || exit 7' $v1/activate"
     guard_start "$I" "$v1"
     await_state "$I" 'active * rc=0 *' 30
     size=$(on_host <<<'wc -c </run/fleet/guard/activation.log')
     [ "$size" -gt 900000 ]
     [ "$size" -le 1000000 ]
+    [ "$(on_host <<<'cat /var/tmp/spared')" = 0 ]
     guard_request "$I" commit
     await_end "$I" 30
     assert_new "$I" "$v1"

@@ -64,6 +64,11 @@ teardown() { end_guard; }
     assert_old "$I"
     on_host <<<'echo first0first0first >/run/fleet/guard/commit; echo first0first0first >/run/fleet/guard/renew'
     v2=$(send_system "$I" good v2)
+    # Nor does the right one prove anything while the activation goes on.
+    on_host <<SCRIPT
+printf '#!/bin/sh\necho %s >/run/fleet/guard/commit\n' $nonce >/run/testbed-hook
+chmod 755 /run/testbed-hook
+SCRIPT
     guard_start "$I" "$v2" CONFIRM_MS=3000
     await_state "$I" 'active *' 30
     nonce=first0first0first run guard_request "$I" commit
@@ -100,6 +105,7 @@ teardown() { end_guard; }
     guard_request "$I" commit
     await_end "$I" 30
     assert_host "$I" "$v1" "$v0 system-1-link" "$v0"
+    [ -z "$(inspect "$I" | value deployed)" ]
     guard_start "$I" "$v1" CONFIRM_MS=1000
     await_end "$I" 30
     assert_old "$I"
@@ -114,6 +120,27 @@ teardown() { end_guard; }
     await_end "$I" 30
     assert_new "$I" "$v1"
     [[ $(last_word "$I") == "committed $nonce rc=4 failed=migrate.service why=activation" ]]
+    # Nor is it taken back where the guard is killed.
+    v2=$(send_system "$I" hangs v2)
+    run_script "$I" lock record commit_now -- LOCK_ID= PROFILE=/nix/var/nix/profiles/system \
+        ACT_RUN=run2 NEW="$v2" ACTIVATE_MS=30000 REV=r WHO=w DIRTY=true TO=0
+    guard_start "$I" "$v2" ACTION=committed
+    on_host <<<'until pgrep -f "[/]activate" >/dev/null; do sleep 0.05; done; systemctl kill --kill-who=main -s KILL fleet-guard'
+    await_end "$I" 30
+    [[ $(last_word "$I") == "committed $nonce rc=-1 why=killed" ]]
+    [ "$(on_host <<<'readlink /nix/var/nix/profiles/system; cat /boot/loader/default')" = "system-3-link"$'\n'"$v2" ]
+}
+
+@test "what does not run any more is not committed" {
+    v1=$(send_system "$I" good v1)
+    guard_start "$I" "$v1"
+    await_state "$I" 'active *' 30
+    on_host <<<"ln -sfn $v0 /run/current-system"
+    guard_request "$I" commit
+    await_end "$I" 30
+    assert_old "$I"
+    [[ $(last_word "$I") == "reverted $nonce rc=0 why=commit-failed "* ]]
+    guard_poll "$I" | grep 'log .*not committed'
 }
 
 @test "a commit at once that fails leaves profile and boot default as they were" {

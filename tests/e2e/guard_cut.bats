@@ -78,6 +78,7 @@ teardown() { end_guard; }
         run repair "$I"
         [[ $output == *"finished back"*"current $v0"*"profile $v0"* ]]
         assert_old "$I"
+        [[ $(last_word "$I") == *' why=power-cut '* ]]
     done
 }
 
@@ -179,6 +180,13 @@ teardown() { end_guard; }
     assert_new "$I" "$v1"
     [[ $(last_word "$I") == *' why=killed '* ]]
     v3=$(send_system "$I" hangs v3)
+    # There is no control group to take the activation along.
+    guard_start "$I" "$v3"
+    on_host <<<'until pgrep -f "[/]activate" >/dev/null; do sleep 0.05; done; kill -9 $(pgrep -P $(cut -d " " -f 1 /run/fleet/guard/pid))'
+    await_end "$I" 30
+    assert_new "$I" "$v1"
+    run on_host <<<"ps ax | grep '[/]activate'"
+    [ -z "$output" ]
     guard_start "$I" "$v3" ACTIVATE_MS=2000
     await_end "$I" 30
     assert_new "$I" "$v1"
