@@ -71,6 +71,8 @@ static void read_field(struct guard_state *state, const char *word, size_t len) 
         copy_word(state->stuck, sizeof(state->stuck), value, value_len);
     } else if (word_is(word, name_len, "why")) {
         copy_word(state->why, sizeof(state->why), value, value_len);
+    } else if (word_is(word, name_len, "fault")) {
+        copy_word(state->fault, sizeof(state->fault), value, value_len);
     } else if (word_is(word, name_len, "failed")) {
         copy_word(state->failed, sizeof(state->failed), value, value_len);
     }

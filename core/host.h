@@ -29,6 +29,7 @@ struct host_run {
     const char *rev; /* "" outside a repository */
     bool dirty;
     bool resumed; /* another process began it */
+    bool leave;   /* on_failure: leave */
     enum run_action action;
     uint64_t lease_ms;        /* of the lock; renewed at a third */
     uint64_t lock_timeout_ms; /* --lock-timeout: how long to wait for another run's lock */

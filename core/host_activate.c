@@ -28,6 +28,7 @@ static struct target_activation activation(const struct host *host) {
         .who = run->who,
         .dirty = run->dirty,
         .to_generation = host->to_generation > 0 ? host->to_generation : 0,
+        .leave_failed = !host->going_back && (run->leave || !policy->rollback),
     };
 }
 
@@ -285,6 +286,17 @@ enum step_result host_activation_inert(struct host *host) {
     return host_go(host, STEP_FAIL);
 }
 
+/* The guard would have it left, if the host can still be reached anew. */
+static enum step_result failed_but_runs(struct host *host) {
+    host_activation_failed(host);
+    host->verdict = host->error;
+    static const char note[] =
+        "the activation failed, and the new system runs: it is left as it is "
+        "if a new connection comes up";
+    host_log(host, "fleet", note, sizeof(note) - 1);
+    return host_go(host, STEP_CONFIRM);
+}
+
 enum step_result step_activate(struct host *host) {
     if ((host->pausing && !host->op_started) || !host_guard_poll(host, &host->link)) {
         return STEP_AGAIN;
@@ -294,6 +306,9 @@ enum step_result step_activate(struct host *host) {
     }
     switch (host->guard.phase) {
     case GUARD_ACTIVE:
+        if (host->guard.fault[0] != '\0') {
+            return failed_but_runs(host);
+        }
         if (host->guard.rc == 4) {
             static const char note[] =
                 "switch-to-configuration ended with 4, but no unit failed that had not before";

@@ -1,4 +1,4 @@
-/* The ways out: going back, leaving, failing, ending, letting go.
+/* The ways out: going back, failing, ending, letting go. (Leaving is host_leave.c's.)
  *
  * Going back is the guard's work and immediate; this side asks for it, watches, reads the truth and
  * probes once more. A rollback is never rolled back: whatever goes wrong from here on ends in
@@ -27,11 +27,13 @@ enum step_result step_await_rollback(struct host *host) {
     }
     bool armed = host->guard_deadline_ms != 0 && !host->unguarded;
     if (!host->plan.inv->policy.rollback && !armed) {
-        host_set_end(host, HOST_FAILED, "%.900s (left running: `rollback` is false for this host)",
-                     host->verdict.message);
-        return host_go(host, STEP_END);
+        return host_stays_committed(host);
     }
-    bool leave = host->leave || !host->plan.inv->policy.rollback;
+    /* Only where somebody can still get in: an old connection proves nothing. */
+    bool leave = host->confirmed && (host->leave || !host->plan.inv->policy.rollback);
+    if (!leave) {
+        host_tell_not_left(host);
+    }
     return host_go(host, leave ? STEP_LEAVE : STEP_ABORT);
 }
 
@@ -240,71 +242,6 @@ enum step_result step_probe_back(struct host *host) {
     }
     host_tell_old_probes(host);
     return host_go(host, STEP_END);
-}
-
-/* Disarms the guard: the new system runs on, uncommitted. */
-static enum step_result has_left(struct host *host) {
-    host->guard_deadline_ms = 0;
-    host_set_string(&host->current, host->going_back ? host->old : host->desired);
-    if (host->going_back) { /* --action test: the profile was never touched */
-        host_set_end(host, HOST_ROLLED_BACK, "%s", host->back_why.message);
-    } else if (host->verdict.code != 0) {
-        host_set_end(host, HOST_FAILED,
-                     "%.700s (left running, not committed: a reboot brings the old system back)",
-                     host->verdict.message);
-    } else {
-        host_set_end(host, HOST_HEALTHY,
-                     "running and proven, not committed: a reboot brings the old system back");
-    }
-    return host_go(host, STEP_END);
-}
-
-/* The guard could not be disarmed: it goes back, has done so, or went with a reboot. */
-static enum step_result cannot_leave(struct host *host) {
-    if (host->verdict.code != 0) {
-        return host_go(host, STEP_ABORT);
-    }
-    error_set(&host->verdict, host->lock_lost ? FLEET_ERR_LOCKED : FLEET_ERR_REMOTE,
-              host->lock_lost ? "lock-lost" : "guard-gone",
-              host->lock_lost ? "another run took the lock over while this one was away"
-                              : "the guard went back, or the host was restarted, before the guard "
-                                "could be disarmed");
-    return host_go(host, STEP_AWAIT_ROLLBACK);
-}
-
-enum step_result step_leave(struct host *host) {
-    host_health_stop(host);
-    if (host_overdue(host)) {
-        link_close(&host->link);
-        host_poke(host);
-        return STEP_AGAIN;
-    }
-    if (host->pausing && !host->op_started) {
-        return STEP_AGAIN;
-    }
-    if (host_op_begin(host)) {
-        host_await(host, host_patience_ms(host));
-        struct target_lock lock = host_target_lock(host);
-        target_guard_request(host->link.shell, TARGET_LEAVE, host->nonce, &lock, host_on_reply,
-                             host);
-        return STEP_AGAIN;
-    }
-    if (!host->op_done) {
-        return STEP_AGAIN;
-    }
-    if (host->op_err != 0) {
-        return host_try_again(host) ? STEP_AGAIN : host_fail(host, &host->op_error);
-    }
-    host_take_guard(host);
-    if (host->guard.phase == GUARD_INERT && strcmp(host->guard.why, "leave") == 0) {
-        return has_left(host);
-    }
-    if (host->guard.phase == GUARD_ACTIVE && !host->lock_lost) {
-        host->op_started = false; /* it has not seen the request yet */
-        host_pause(host, POLL_AGAIN_MS);
-        return STEP_AGAIN;
-    }
-    return cannot_leave(host);
 }
 
 /* ---- ends ---- */

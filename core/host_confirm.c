@@ -48,7 +48,8 @@ static enum step_result confirm_answered(struct host *host) {
             host->confirmed = true;
             link_take_fresh(host);
             host_guard_renewed(host);
-            return host_go(host, after_confirm(host));
+            return host->guard.fault[0] != '\0' ? host_activation_failed(host)
+                                                : host_go(host, after_confirm(host));
         }
         if (host_guard_is_gone(host)) {
             return host_guard_has_gone(host);

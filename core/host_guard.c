@@ -115,26 +115,27 @@ static enum step_result commit_failed(struct host *host) {
 
 enum step_result host_activation_failed(struct host *host) {
     const struct guard_state *guard = &host->guard;
-    if (strcmp(guard->why, "activate-timeout") == 0) {
+    const char *why = guard->fault[0] != '\0' ? guard->fault : guard->why;
+    if (strcmp(why, "activate-timeout") == 0) {
         return host_failf(host, FLEET_ERR_TIMEOUT, "activate-timeout",
                           "the activation did not end within its time (activate_timeout) and was "
                           "ended");
     }
-    if (strcmp(guard->why, "killed") == 0) {
+    if (strcmp(why, "killed") == 0) {
         return host_failf(host, FLEET_ERR_REMOTE, "guard-killed",
                           "the guard was killed on the host");
     }
-    if (strcmp(guard->why, "deadline") == 0) {
+    if (strcmp(why, "deadline") == 0) {
         return host_failf(host, FLEET_ERR_TIMEOUT, "confirm-timeout",
                           host->confirmed
                               ? "confirmed, and then not renewed within confirm_timeout: the "
                                 "connection carried nothing, or this machine was asleep or stopped"
                               : "no new connection could confirm the host within confirm_timeout");
     }
-    if (strcmp(guard->why, "commit-failed") == 0) {
+    if (strcmp(why, "commit-failed") == 0) {
         return commit_failed(host);
     }
-    if (strcmp(guard->why, "power-cut") == 0 || strcmp(guard->why, "reboot") == 0) {
+    if (strcmp(why, "power-cut") == 0 || strcmp(why, "reboot") == 0) {
         return host_failf(host, FLEET_ERR_REMOTE, "guard-gone",
                           "the host was restarted before the new system was committed");
     }

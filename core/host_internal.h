@@ -419,7 +419,15 @@ enum step_result step_verify_back(struct host *host);
 enum step_result step_probe_back(struct host *host);
 /* Adds to the end's message what the old system's probes say, if they failed. */
 void host_tell_old_probes(struct host *host);
+/* host_leave.c */
+/* Ends a host that was committed before its activation, which failed or whose probes did. */
+enum step_result host_stays_committed(struct host *host);
+/* Says in the verdict why a host goes back that should have been left. */
+void host_tell_not_left(struct host *host);
+/* The end of a host whose guard was told to leave it, after the verdict if there is one. */
+void host_set_left(struct host *host);
 enum step_result step_leave(struct host *host);
+/* host_back.c */
 enum step_result step_fail(struct host *host);
 enum step_result step_end(struct host *host);
 enum step_result step_hold(struct host *host);

@@ -101,6 +101,7 @@ static enum step_result begin_anew(struct host *host) {
         "the host runs what it ran before: nothing judged the new system, so it begins anew";
     host_log(host, "fleet", note, sizeof(note) - 1);
     host->adopted = true;
+    host->verdict = (struct error)ERROR_INIT;
     host->guard_deadline_ms = 0;
     return host_go(host, STEP_INSPECT);
 }
@@ -108,11 +109,19 @@ static enum step_result begin_anew(struct host *host) {
 static enum step_result is_left(struct host *host) {
     host->guard_deadline_ms = 0;
     bool runs = host_same(host->current, host->desired);
-    bool proven = host->plan.run->action == ACTION_TEST && runs;
-    host_set_end(host, proven ? HOST_HEALTHY : HOST_FAILED, "%s",
-                 proven ? "running and proven, not committed: a reboot brings the old system back"
-                 : runs ? "left running, not committed: a reboot brings the old system back"
-                        : "its guard was told to leave it, and it was changed since");
+    bool failures_go_back = !host->plan.run->leave && host->plan.inv->policy.rollback;
+    if (host->guard.fault[0] != '\0') {
+        host_activation_failed(host);
+        host->verdict = host->error;
+    }
+    if (!runs) {
+        host_set_end(host, HOST_FAILED, "its guard was told to leave it, and it was changed since");
+    } else if (host->plan.run->action == ACTION_TEST && failures_go_back) {
+        host_set_end(host, HOST_HEALTHY,
+                     "running and proven, not committed: a reboot brings the old system back");
+    } else {
+        host_set_left(host);
+    }
     return host_go(host, STEP_END);
 }
 

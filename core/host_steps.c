@@ -24,7 +24,8 @@
  *                   └─► lock ─► reboot                    (`fleet reboot`, from await_copy on)
  *
  *   await_rollback ─► abort ─► revert ─► verify_back ─► probe_back ─► end
- *        └─► leave ─► end (on_failure: leave; a guard that goes back already: abort)
+ *        └─► leave ─► end (on_failure: leave, once a new connection has confirmed the host, its activation
+ *                          failed or not; a guard that goes back already: abort)
  *
  *   anything ─► fail ─► end ─► hold ─► unlock ─► close ─► closed
  *                               │ └─► reprobe ─► hold     (bake)

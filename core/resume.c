@@ -183,8 +183,12 @@ static bool went_back_unjudged(const char *why) {
 
 static enum adopt judge_alive(const struct guard_state *said, bool back) {
     switch (said->phase) {
-    case GUARD_ACTIVATING:
     case GUARD_ACTIVE:
+        if (said->fault[0] != '\0') {
+            return ADOPT_FOLLOW; /* failed, and to be left: whoever follows it judges it so, too */
+        }
+        return back ? ADOPT_ABORT : ADOPT_FOLLOW;
+    case GUARD_ACTIVATING:
         return back ? ADOPT_ABORT : ADOPT_FOLLOW;
     case GUARD_COMMITTING:
         return ADOPT_COMMIT;

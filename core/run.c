@@ -171,14 +171,16 @@ static int prepare(struct run *run, struct error *error) {
     plan.seed = seed_of(run->id);
     plan.waves = run->resume != NULL ? run->resume->waves : NULL;
     run->who = who_am_i();
-    run->shared = (struct host_run){.run = run->id,
-                                    .who = run->who,
-                                    .rev = options->rev,
-                                    .dirty = options->dirty,
-                                    .action = options->action,
-                                    .resumed = run->resume != NULL,
-                                    .lease_ms = LEASE_MS,
-                                    .lock_timeout_ms = options->lock_timeout_ms};
+    run->shared =
+        (struct host_run){.run = run->id,
+                          .who = run->who,
+                          .rev = options->rev,
+                          .dirty = options->dirty,
+                          .action = options->action,
+                          .resumed = run->resume != NULL,
+                          .leave = options->inventory->policy.on_failure == INV_ON_FAILURE_LEAVE,
+                          .lease_ms = LEASE_MS,
+                          .lock_timeout_ms = options->lock_timeout_ms};
     run->rollout = rollout_new(&plan);
     run->secrets = secret_store_new(options->inventory->dir);
     return 0;

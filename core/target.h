@@ -6,15 +6,17 @@
  *
  * On the target:
  *   /run/fleet/lock          who holds the host; every change under flock on /run/fleet/lock.flock
- *   /run/fleet/guard/        0700: state (written by the guard alone), renew, commit, abort (written by
- *                            the operator, each holding the activation's nonce), activation.log (capped), guard.sh
+ *   /run/fleet/guard/        0700: state (written by the guard alone), renew, commit, abort, leave (written
+ *                            by the operator, each holding the activation's nonce), activation.log
+ *                            (capped), guard.sh
  *   /var/lib/fleet/guard     the guard's record, on disk before it acts; gone when it is done
  *   /var/lib/fleet/deployed.json  the last complete deployment
  *   /nix/var/nix/gcroots/fleet/   roots: stage-RUN (staged), guard-old, guard-new
  *
  * The guard's `state` file holds one line: `PHASE NONCE KEY=VALUE...`. Phases:
  *   activating   the activation runs
- *   active       it ended well enough (rc=, failed=); waits for renew/commit/abort; deadline= (uptime, s)
+ *   active       it ended well enough (rc=, failed=); waits for renew/commit/abort/leave; deadline= (uptime,
+ *                s). With fault=activation|activate-timeout it failed (leave_failed below), and is never committed
  *   committing   from here on requests are ignored; profile and boot default are being written
  *   committed    done; the guard is gone in a moment
  *   reverting    going back (why=activation|activate-timeout|deadline|abort|killed|reboot|power-cut|
@@ -25,9 +27,10 @@
  *                boot_rc= where rewriting the boot menu failed, and the menu isn't the one from before)
  *   revert-failed   the way back failed (the same, stuck= and current=)
  *   inert        nothing is undone (why=reboot rc=100: reboot required; why=exec rc=126: no program for
- *                this machine; why=leave: left running, not committed; why=killed or record: the
+ *                this machine; why=leave: left running, not committed, fault= as above; why=killed or record: the
  *                guard ended before it had done anything)
- * With action "committed" the end is `committed` with rc= and, unless the activation went well, why=.
+ * With action "committed" the end is `committed` with rc= and, unless the activation went well, why=, and
+ * current= where another system than the new one runs.
  */
 #ifndef FLEET_CORE_TARGET_H
 #define FLEET_CORE_TARGET_H
@@ -109,7 +112,8 @@ struct target_activation {
     /* Going back a committed host: NEW is the recorded old system and the commit is
      * --switch-generation to this instead of --set; 0: not so. */
     int64_t to_generation;
-    bool leave_on_abort; /* on_failure: leave */
+    /* A failed activation after which NEW runs gets a window, in which it can be left, never committed. */
+    bool leave_failed;
 };
 /* Writes guard.sh and its record's input, starts the guard (systemd-run --unit=fleet-guard; setsid where
  * there is no systemd), returns at once. Keys: guard ("started" | "busy" | "lock-lost" | "no-switch" | "stopping" |
@@ -192,6 +196,7 @@ struct guard_state {
     int back_rc;      /* of the way back's activation; -1 unknown */
     int tries;        /* of the way back, the one to come included */
     char why[64];     /* see the phases above */
+    char fault[32];   /* why an activation failed that may be left; "" it did not, or may not */
     char failed[512]; /* units newly failed, comma separated */
     char stuck[16];   /* what is in the way of the way back */
 };

@@ -52,7 +52,7 @@ void target_guard_start(struct shell *shell, const struct target_env *env,
     target_call_plain(&call, "NONCE", activation->nonce);
     target_call_plain(&call, "ACTION", activation->action);
     target_call_number(&call, "CONFIRM_MS", (int64_t)activation->confirm_timeout_ms);
-    target_call_set(&call, "LEAVE", activation->leave_on_abort ? "yes" : "no");
+    target_call_set(&call, "LEAVE", activation->leave_failed ? "yes" : "no");
     target_call_guard(&call);
     target_call_send(&call, shell);
 }

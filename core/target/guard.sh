@@ -110,17 +110,18 @@ find_fresh_failures() {
     fresh=$(printf '%.400s' "$fresh")
 }
 
-# Sets verdict (good, inert, back) and why, from rc.
+# Sets verdict (good, failed, inert, back) and why, from rc. failed: it went wrong, and what runs may be
+# left as it is if somebody who can still get in says so.
 judge() {
     verdict=back
     why=activation
-    if ! find_fresh_failures; then
-        [ "$rc" -ne 4 ] || return
-    fi
+    known=yes
+    find_fresh_failures || known=no
     resolve /run/current-system
     case $rc in
     0) verdict=good ;;
-    4) [ -n "$fresh" ] || reload_was_refused || verdict=good ;; # old failures may hide that
+    # Old failures may hide that systemd refused to reload.
+    4) [ $known = no ] || [ -n "$fresh" ] || reload_was_refused || verdict=good ;;
     100) verdict=inert ;;
     esac
     if [ "$elapsed_ms" -ge $((activate_s * 1000)) ] && [ "$rc" -ge 124 ]; then
@@ -129,6 +130,55 @@ judge() {
         note "the activation ended well, but the running system is $target"
         verdict=back
     fi
+    [ $verdict != back ] || ! may_stay || verdict=failed
+}
+
+# True if the policy has a version that fails left, and the new system is what runs. What the activation
+# has left running ends before that is looked at, so that nothing changes behind the window.
+may_stay() {
+    [ "$leave" = yes ] && [ "$action" != committed ] || return 1
+    if ! end_leftovers; then
+        note "what the activation has left running could not be ended, so it goes back"
+        return 1
+    fi
+    resolve /run/current-system
+    [ "$target" = "$new" ]
+}
+
+# Kills all that runs in this unit but main and its log's keeper. (Without systemd nobody knows more of
+# them than their process group, which run_logged ends.)
+end_leftovers() {
+    has_systemd || return 0
+    find_processes || return 1
+    turn=0
+    while [ $turn -lt 50 ]; do
+        others=no
+        while read -r pid; do
+            case $pid in
+            $$ | "$keeper") ;;
+            *) kill -KILL "$pid" 2>/dev/null && others=yes ;;
+            esac
+        done <"$processes"
+        [ $others = yes ] || return 0
+        sleep 0.1
+        turn=$((turn + 1))
+    done
+    return 1
+}
+
+# Sets processes: the file of the kernel's that lists those of this unit.
+find_processes() {
+    while IFS=: read -r number kind group; do
+        case $number:$kind in
+        0:) processes=/sys/fs/cgroup$group/cgroup.procs ;;
+        *:name=systemd) processes=/sys/fs/cgroup/systemd$group/cgroup.procs ;;
+        *) continue ;;
+        esac
+        case $group in
+        */"$UNIT") [ ! -r "$processes" ] || return 0 ;;
+        esac
+    done </proc/self/cgroup
+    return 1
 }
 
 # The whole of main. It exits 0 when nothing is left to be done but to clean up.
@@ -153,16 +203,26 @@ guard_main() {
         [ $verdict != good ] || why=
         case $verdict in
         inert) put_phase "inert $nonce $said why=reboot" ;;
-        *) put_phase "committed $nonce $said${why:+ why=$why}" ;;
+        *) put_phase "committed $nonce $said${why:+ why=$why}$(what_runs)" ;;
         esac
         exit 0
     fi
     case $verdict in
-    good) guard_window ;;
+    good) guard_window yes ;;
+    failed)
+        said="$said fault=$why"
+        guard_window no
+        ;;
     inert) put_phase "inert $nonce $said why=reboot" ;;
     back) go_back "$why" reverting ;;
     esac
     exit 0
+}
+
+# For a host that is committed already: which system runs, if that isn't the new one.
+what_runs() {
+    resolve /run/current-system
+    [ "$target" = "$new" ] || printf ' current=%s' "$target"
 }
 
 # Says that main has failed, on disk, and leaves the rest to post. A commit that had begun stays one
@@ -197,8 +257,10 @@ wait_for_word() {
     esac
 }
 
-# The window: the new system runs, and stays only if somebody who reached it says so.
-guard_window() {
+# The window: the new system runs, and stays only if somebody who reached it says so. One whose activation
+# failed is never committed: it may be left.
+guard_window() { # may it be committed (yes, no)
+    may_commit=$1
     exec 6<>"$GUARD/wake"
     # What lies there came before the activation ended, so it proves nothing.
     mv -f "$GUARD/renew" "$GUARD/renew.new" 2>/dev/null
@@ -207,12 +269,9 @@ guard_window() {
     deadline_ms=$((now_ms + confirm_ms))
     say_active
     while :; do
-        if asked abort; then
-            [ "$leave" = no ] || leave_it
-            go_back abort reverting
-        fi
+        ! asked abort || go_back abort reverting
         ! asked leave || leave_it
-        ! asked commit || guard_commit
+        [ "$may_commit" = no ] || ! asked commit || guard_commit
         tick
         if asked renew; then
             mv -f "$GUARD/renew" "$GUARD/renew.new"
@@ -281,7 +340,7 @@ guard_post() {
         ;;
     esac
     if [ "$action" = committed ]; then
-        finish "committed $nonce $said why=killed"
+        finish "committed $nonce $said why=killed$(what_runs)"
     fi
     [ -n "$why" ] || why=killed
     [ "$boot" = "$boot_id" ] || why=power-cut

@@ -8,8 +8,10 @@
 request() {
     state=
     [ ! -s "$GUARD/state" ] || read -r state <"$GUARD/state"
-    # Only a guard that waits is asked to keep something; an abort waits for its turn.
+    # Only a guard that waits is asked to keep something, and for a commit the activation must have gone
+    # well; an abort waits for its turn.
     case $REQUEST:$state in
+    commit:*' fault='*) say request refused && return ;;
     abort:*" $NONCE" | abort:*" $NONCE "* | *:"active $NONCE "*) ;;
     *) say request refused && return ;;
     esac

@@ -92,7 +92,7 @@ read_fields() { # state line
     for field in $1; do
         case $field in
         why=*) why=${field#why=} ;;
-        rc=* | failed=*) said="$said${said:+ }$field" ;;
+        rc=* | failed=* | fault=*) said="$said${said:+ }$field" ;;
         esac
     done
 }

@@ -125,7 +125,7 @@ SCRIPT
     [[ $(last_word "$I") == *' why=abort '* ]]
 }
 
-@test "leave, and an abort with leave_on_abort, disarm the guard and commit nothing" {
+@test "leave disarms the guard and commits nothing; an abort is one, whatever the policy" {
     v1=$(send_system "$I" good v1)
     guard_start "$I" "$v1"
     await_state "$I" 'active *' 30
@@ -138,7 +138,83 @@ SCRIPT
     await_state "$I" 'active *' 30
     guard_request "$I" abort
     await_end "$I" 30
+    assert_host "$I" "$v1" "$v0 system-1-link" "$v0"
+}
+
+@test "on_failure leave: a failed activation whose system runs has a window, is left, and never committed" {
+    v1=$(send_system "$I" unit-fails v1)
+    guard_start "$I" "$v1" LEAVE=yes
+    await_state "$I" 'active * rc=4 failed=migrate.service fault=activation deadline=*' 30
+    run guard_request "$I" commit
+    [[ $output == *'request refused'* ]]
+    # Nor by one who leaves the request all the same: the renewal is seen after it.
+    on_host <<<"echo $nonce >/run/fleet/guard/commit; echo r 1<>/run/fleet/guard/wake"
+    guard_request "$I" renew
+    sleep 0.5
+    [[ $(guard_poll "$I" | value state) == 'active '* ]]
+    guard_request "$I" leave
+    await_end "$I" 30
+    assert_host "$I" "$v1" "$v0 system-1-link" "$v0"
+    [[ $(last_word "$I") == "inert $nonce rc=4 failed=migrate.service fault=activation why=leave" ]]
+    [ -z "$(inspect "$I" | value deployed)" ]
+    # An activate script that fails, where the system was set all the same.
+    v2=$(send_system "$I" fail-activate v2)
+    guard_start "$I" "$v2" LEAVE=yes
+    await_state "$I" 'active * rc=2 fault=activation deadline=*' 30
+    guard_request "$I" leave
+    await_end "$I" 30
     assert_host "$I" "$v2" "$v0 system-1-link" "$v0"
+}
+
+@test "on_failure leave: nobody comes, and the guard is killed: it goes back" {
+    v1=$(send_system "$I" unit-fails v1)
+    guard_start "$I" "$v1" LEAVE=yes CONFIRM_MS=2000
+    await_end "$I" 30
+    assert_old "$I"
+    [[ $(last_word "$I") == "reverted $nonce rc=4 failed=migrate.service fault=activation why=deadline back_rc=0" ]]
+    guard_start "$I" "$v1" LEAVE=yes
+    await_state "$I" 'active *' 30
+    on_host <<<'systemctl kill --kill-who=main -s KILL fleet-guard'
+    await_end "$I" 30
+    assert_old "$I"
+    [[ $(last_word "$I") == *' why=killed '* ]]
+    guard_start "$I" "$v1" LEAVE=yes
+    await_state "$I" 'active *' 30
+    "$testbed" down "$I"
+    "$testbed" start "$I"
+    run repair "$I"
+    [[ $output == *"finished back"*"current $v0"*"profile $v0"* ]]
+    assert_old "$I"
+}
+
+@test "on_failure leave: one that takes too long is left where its system runs, and what it left behind ends" {
+    v1=$(send_system "$I" good v1)
+    # The new web.service hangs in its start; a helper of the activation's escapes from its session.
+    on_host <<'SCRIPT'
+cat >/run/testbed-hook <<'HOOK'
+#!/bin/sh
+mkdir -p /run/systemd/system/web.service.d
+printf '[Service]
+ExecStartPre=/bin/sleep 300
+' >/run/systemd/system/web.service.d/slow.conf
+setsid sleep 12345 >/dev/null 2>&1 &
+HOOK
+chmod +x /run/testbed-hook
+SCRIPT
+    guard_start "$I" "$v1" LEAVE=yes ACTIVATE_MS=4000
+    await_state "$I" 'active * rc=124 fault=activate-timeout deadline=*' 30
+    run on_host <<<'pgrep -f "sleep 1234[5]"'
+    [ -z "$output" ]
+    guard_request "$I" leave
+    await_end "$I" 30
+    assert_host "$I" "$v1" "$v0 system-1-link" "$v0"
+    on_host <<<'rm -r /run/testbed-hook /run/systemd/system/web.service.d; systemctl daemon-reload'
+    # One that hangs before its system runs has nothing to be left.
+    v2=$(send_system "$I" hangs v2)
+    guard_start "$I" "$v2" LEAVE=yes ACTIVATE_MS=2000
+    await_end "$I" 60
+    assert_host "$I" "$v1" "$v0 system-1-link" "$v0"
+    [[ $(last_word "$I") == "reverted $nonce rc=124 "*" why=activate-timeout back_rc=0" ]]
 }
 
 @test "a flood of output is capped and does not end the activation" {

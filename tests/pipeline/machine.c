@@ -30,10 +30,11 @@ static void put_state(struct machine *machine, enum guard_phase phase, const cha
 
 static void put_active(struct machine *machine, uint64_t now) {
     struct machine_guard *guard = &machine->guard;
-    char more[64];
+    char more[128];
     guard->next_ms = now + guard->confirm_ms;
-    snprintf(more, sizeof(more), "rc=%d deadline=%llu.%llu", guard->rc,
-             (unsigned long long)(guard->next_ms / 1000),
+    bool failed = guard->fault[0] != '\0';
+    snprintf(more, sizeof(more), "rc=%d%s%s deadline=%llu.%llu", guard->rc, failed ? " fault=" : "",
+             guard->fault, (unsigned long long)(guard->next_ms / 1000),
              (unsigned long long)(guard->next_ms % 1000 / 100));
     put_state(machine, GUARD_ACTIVE, more);
 }
@@ -56,23 +57,32 @@ static void go_back(struct machine *machine, const char *why, uint64_t now) {
 
 static void activation_ends(struct machine *machine, uint64_t now) {
     struct machine_guard *guard = &machine->guard;
-    char more[64];
+    char more[256];
     guard->rc = machine->activation_rc;
     if (machine->activation_refused) {
         snprintf(more, sizeof(more), "rc=%d why=reboot", guard->rc);
         finish(machine, GUARD_INERT, more);
         return;
     }
-    SET(machine->running, guard->new);
+    if (guard->rc == 0 || !machine->activation_stops) {
+        SET(machine->running, guard->new);
+    }
     if (strcmp(guard->new, NEW) == 0 && machine->breaks_unit != NULL) {
         SET(machine->failed_unit, machine->breaks_unit);
     }
     if (strcmp(guard->action, "committed") == 0) {
-        snprintf(more, sizeof(more), "rc=%d%s", guard->rc, guard->rc != 0 ? " why=activation" : "");
+        bool other = strcmp(machine->running, guard->new) != 0;
+        snprintf(more, sizeof(more), "rc=%d%s%s%.200s", guard->rc,
+                 guard->rc != 0 ? " why=activation" : "", other ? " current=" : "",
+                 other ? machine->running : "");
         finish(machine, GUARD_COMMITTED, more);
-    } else if (guard->rc != 0) {
-        go_back(machine, guard->rc == 124 ? "activate-timeout" : "activation", now);
+        return;
+    }
+    const char *fault = guard->rc == 0 ? "" : guard->rc == 124 ? "activate-timeout" : "activation";
+    if (guard->rc != 0 && (!guard->leaves || strcmp(machine->running, guard->new) != 0)) {
+        go_back(machine, fault, now);
     } else {
+        SET(guard->fault, fault);
         guard->renew = guard->commit = false;
         put_active(machine, now);
     }
@@ -123,7 +133,11 @@ static bool window_goes_on(struct machine *machine, uint64_t now) {
     if (seen && guard->abort) {
         go_back(machine, "abort", now);
     } else if (seen && guard->leave) {
-        finish(machine, GUARD_INERT, "rc=0 why=leave");
+        char more[128];
+        bool failed = guard->fault[0] != '\0';
+        snprintf(more, sizeof(more), "rc=%d%s%s why=leave", guard->rc, failed ? " fault=" : "",
+                 guard->fault);
+        finish(machine, GUARD_INERT, more);
     } else if (seen && guard->commit) {
         put_state(machine, GUARD_COMMITTING, "rc=0");
         guard->next_ms = now + COMMIT_MS;
@@ -316,6 +330,7 @@ static int guard_start(struct machine *machine, const struct script_vars *vars, 
     SET(guard->run, script_var(vars, "ACT_RUN"));
     SET(guard->action, script_var(vars, "ACTION"));
     SET(guard->new, script_var(vars, "NEW"));
+    guard->leaves = strcmp(script_var(vars, "LEAVE"), "yes") == 0;
     SET(guard->link, machine->profile);
     SET(guard->old, machine->running);
     if (strcmp(guard->old, guard->new) == 0) {
@@ -369,7 +384,9 @@ static int guard_request(struct machine *machine, const char *name, const struct
                          struct buf *out) {
     struct machine_guard *guard = &machine->guard;
     bool abort = strcmp(name, "abort") == 0;
-    bool heard = state_is_for(machine, vars) && (abort || guard->phase == GUARD_ACTIVE);
+    bool commit_refused = strcmp(name, "commit") == 0 && guard->fault[0] != '\0';
+    bool heard =
+        state_is_for(machine, vars) && !commit_refused && (abort || guard->phase == GUARD_ACTIVE);
     if (!heard) {
         say(out, "request", "refused");
     } else if (!abort && !lock_is_mine(machine, vars)) {

@@ -54,6 +54,8 @@ struct machine_guard {
     uint64_t seen_ms; /* when it sees the requests that lie there */
     unsigned tries;   /* of the way back */
     bool renew, commit, abort, leave;
+    bool leaves;    /* the policy: a failed activation may be left */
+    char fault[32]; /* why it failed, where it waits to be left */
 };
 
 struct machine {
@@ -82,6 +84,7 @@ struct machine {
     uint64_t latency_ms;    /* of every answer */
     uint64_t activation_ms; /* how long the activation takes */
     int activation_rc;
+    bool activation_stops;   /* and fails before the new system runs */
     const char *breaks_unit; /* fails once NEW runs */
     bool activation_refused; /* nothing is activated, `activation_rc` tells */
     bool commit_fails, revert_fails, boot_default_stuck;

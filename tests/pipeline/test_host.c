@@ -618,17 +618,6 @@ Test(host, does_not_touch_the_profile_when_it_only_tests) {
     expect_trace("inspect lock_take stage guard_start renew leave unstage lock_release ");
 }
 
-Test(host, tests_without_a_commit_when_rollback_is_false) {
-    world.run.action = ACTION_TEST;
-    world.inv.policy.rollback = false;
-    machine->breaks_unit = "web.service";
-    world_run(&world);
-    expect_end(HOST_FAILED, "probe-failed");
-    cr_expect(!asked_for("commit_now"));
-    cr_expect_str_eq(machine->profile, OLD);
-    cr_expect_str_eq(machine->running, NEW);
-}
-
 Test(host, commits_first_when_rollback_is_false) {
     world.inv.policy.rollback = false;
     world_run(&world);
@@ -654,21 +643,6 @@ Test(host, tells_the_words_of_a_boot_loader_that_failed) {
     world_run(&world);
     expect_end(HOST_FAILED, "commit-failed");
     cr_expect(strstr(world.message, "No space left") != NULL, "%s", world.message);
-}
-
-Test(host, is_left_uncommitted_when_asked_to) {
-    world.leave = true;
-    machine->breaks_unit = "web.service";
-    world_run(&world);
-    expect_end(HOST_FAILED, "probe-failed");
-    cr_expect(strstr(world.message, "left running") != NULL, "%s", world.message);
-}
-
-Test(host, is_not_said_to_be_left_when_its_guard_went_back) {
-    world.leave = true;
-    machine->activation_rc = 2;
-    world_run(&world);
-    expect_end(HOST_ROLLED_BACK, "activation-failed");
 }
 
 Test(host, needs_a_reboot_when_nothing_could_be_activated) {

@@ -280,6 +280,7 @@ Test(resume, live_guard_is_followed_or_told_to_go_back) {
     cr_assert_eq(judge("activating n1", true, false), ADOPT_FOLLOW);
     cr_assert_eq(judge("active n1 rc=0 deadline=1.0", true, false), ADOPT_FOLLOW);
     cr_assert_eq(judge("active n1 rc=0 deadline=1.0", true, true), ADOPT_ABORT);
+    cr_assert_eq(judge("active n1 rc=4 fault=activation deadline=1.0", true, true), ADOPT_FOLLOW);
     cr_assert_eq(judge("committing n1 rc=0", true, false), ADOPT_COMMIT);
     cr_assert_eq(judge("reverting n1 rc=0 why=deadline", true, false), ADOPT_WAIT);
     cr_assert_eq(judge("", true, false), ADOPT_WAIT);
@@ -300,6 +301,8 @@ Test(resume, last_word_tells_a_verdict_from_a_lapsed_window) {
     cr_assert_eq(judge("reverted n1 rc=0 why=commit-failed back_rc=0", false, false), ADOPT_BACK);
     cr_assert_eq(judge("revert-failed n1 rc=0 why=deadline", false, false), ADOPT_BACK);
     cr_assert_eq(judge("inert n1 rc=0 why=leave", false, false), ADOPT_LEFT);
+    cr_assert_eq(judge("inert n1 rc=4 fault=activation why=leave", false, false), ADOPT_LEFT);
+    cr_assert_eq(judge("reverted n1 rc=4 fault=activation why=deadline", false, false), ADOPT_ANEW);
     cr_assert_eq(judge("inert n1 rc=100 why=reboot", false, false), ADOPT_INERT);
     cr_assert_eq(judge("inert n1 rc=-1 why=killed", false, false), ADOPT_ANEW);
 }

@@ -201,6 +201,10 @@ Test(guard_state, reads_each_phase_and_its_fields) {
     cr_assert_str_eq(state.why, "activation");
     cr_assert_eq(state.tries, 1);
     cr_assert_null(guard_stuck_words(&state));
+    cr_assert_str_eq(state.fault, "");
+    guard_state_parse("inert abc rc=4 failed=a.service fault=activation why=leave", &state);
+    cr_assert_str_eq(state.fault, "activation");
+    cr_assert_str_eq(state.why, "leave");
     guard_state_parse("reverting abc rc=4 why=abort try=12 stuck=room", &state);
     cr_assert_eq(state.tries, 12);
     cr_assert_str_eq(guard_stuck_words(&state), "/run or a disk is full there");
