@@ -112,6 +112,33 @@ Test(known_hosts, matches_patterns_and_their_exceptions) {
     expect("bad.example.com", 22, ED25519_A, "host-key-unknown");
     expect("web1", 22, ED25519_A, "");
     expect("web12", 22, ED25519_A, "host-key-unknown");
+    expect("wen1", 22, ED25519_A, "host-key-unknown");
+    expect("a.example.org", 22, ED25519_A, "host-key-unknown");
+    expect("a.ex.example.com", 22, ED25519_A, "");
+}
+
+Test(known_hosts, a_line_that_is_commented_out_knows_nobody) {
+    write_file("#db2,db1 ssh-ed25519 " ED25519_A "\n");
+    expect("db1", 22, ED25519_A, "host-key-unknown");
+}
+
+/* Hosts may have files of their own, which are kept apart. */
+Test(known_hosts, a_file_knows_nothing_of_another_ones_hosts) {
+    char *const first = path;
+    AUTO_FREE char *another = xasprintf("%s/another", folder);
+    write_file("db1 ssh-ed25519 " ED25519_A "\n");
+    path = another;
+    write_file("db2 ssh-ed25519 " ED25519_B "\n");
+    for (int turn = 0; turn < 2; turn++) {
+        path = another;
+        expect("db1", 22, ED25519_A, "host-key-unknown");
+        expect("db2", 22, ED25519_B, "");
+        path = first;
+        expect("db1", 22, ED25519_A, "");
+        expect("db2", 22, ED25519_B, "host-key-unknown");
+    }
+    unlink(another);
+    path = first;
 }
 
 Test(known_hosts, names_the_line_and_both_fingerprints_of_a_changed_key) {
@@ -150,7 +177,10 @@ Test(known_hosts, prints_the_line_to_paste_for_an_unknown_key) {
 
 Test(known_hosts, skips_lines_that_are_broken) {
     write_file("db1\ndb1 ssh-ed25519\ndb1 ssh-ed25519 %%%\ndb1 ssh-rsa " ED25519_A "\n"
-               "@what db1 ssh-ed25519 " ED25519_A "\n|1|x|y ssh-ed25519 " ED25519_A "\n");
+               "@what db1 ssh-ed25519 " ED25519_A "\n|1|x|y ssh-ed25519 " ED25519_A "\n"
+               "|1|AAAAAAAAAAAAAAAAAAAAAAAAAAA= ssh-ed25519 " ED25519_A "\n"
+               "|1|AAAA|AAAAAAAAAAAAAAAAAAAAAAAAAAA= ssh-ed25519 " ED25519_A "\n"
+               "|1|AAAAAAAAAAAAAAAAAAAAAAAAAAA=|AAAA ssh-ed25519 " ED25519_A "\n");
     expect("db1", 22, ED25519_A, "host-key-unknown");
 }
 
