@@ -20,7 +20,7 @@ begin_stranger() {
     S=$(mktemp -d /var/tmp/fleet-stranger.XXXXXX)
     NET=127.$((150 + RANDOM % 100)).$((RANDOM % 250))
     export S NET
-    mkdir -p "$S/operator/nix/store" "$S/operator/home"
+    mkdir -p "$S/operator/nix/store" "$S/operator/home" /nix # where a store is mounted
     ssh-keygen -q -t ed25519 -N '' -f "$S/id" -C ''
     touch "$S/known_hosts"
 }

@@ -71,7 +71,9 @@ def option_of(options, name, default):
 
 
 def command(fleet, arguments):
-    script = (f"mount -t tmpfs none /nix && mkdir -p {SYSTEM} && ulimit -n {DESCRIPTORS} && "
+    # Debian's package leaves it to the first nix command to make /nix.
+    script = ("mkdir -p /nix && mount -t tmpfs none /nix && "
+              f"mkdir -p {SYSTEM} && ulimit -n {DESCRIPTORS} && "
               'exec "$@"')
     unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-r", "-m"]
     return [*unshare, "sh", "-c", script, "sh", FLEET, "-i",
@@ -154,6 +156,9 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with fleet:
         result = run(fleet, sys.argv[cut + 1:])
+    if not result["ends"]:
+        with open(os.path.join(fleet.folder, "words")) as words:
+            sys.stderr.write(words.read())
     result.update(handshakes=fleet.handshakes, most_handshakes=fleet.most_handshakes)
     print(json.dumps(result))
 

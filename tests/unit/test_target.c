@@ -20,7 +20,8 @@
 static const char login[] =
     "#!/bin/sh\n"
     "exec unshare -m -p -f --kill-child --mount-proc /bin/sh -c '\n"
-    "mount -t tmpfs none /run && mount -t tmpfs none /var/lib && mount -t tmpfs none /nix/var\n"
+    "mount -t tmpfs none /run && mount -t tmpfs none /var/lib\n"
+    "mkdir -p /nix/var && mount -t tmpfs none /nix/var\n"
     "mkdir -p /run/old/bin /run/new/bin /run/bad/bin /nix/var/nix/profiles\n"
     "for s in old new; do printf \"#!/bin/sh\\nln -sfn /run/$s /run/current-system\\n"
     "echo $s \\$1 >&2\\n\" >/run/$s/bin/switch-to-configuration; done\n"
