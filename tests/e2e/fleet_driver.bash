@@ -46,12 +46,13 @@ system() { # VARIANT VERSION [OPTION...]: a store path
     "$testbed" build "$@"
 }
 
-# inventory WORD...: words of edit_inventory.py. Made for the current test.
+# inventory WORD...: words of edit_inventory.py. Made for the current test. $window is how long a
+# guard waits: short where a test waits for it to go back.
 inventory() {
     "$testbed" inventory | "$support/edit_inventory.py" \
         'hosts.*.health.0.interval="500ms"' 'hosts.*.health.0.timeout="2s"' \
-        'defaults.policy={"min_healthy_time": "1s", "startup_grace": "1s", "confirm_timeout": "10s",
-                          "healthy_deadline": "15s"}' "$@" >"$inventory"
+        'defaults.policy={"min_healthy_time": "1s", "startup_grace": "1s",
+                          "confirm_timeout": "'"${window:-10s}"'", "healthy_deadline": "15s"}' "$@" >"$inventory"
 }
 
 # fleet WORD...: with the test's inventory and the file's state folder. Standard output and errors

@@ -35,7 +35,7 @@ load resume_driver
     env -u CI script -qec "$FLEET -i $inventory --state-dir $T/state update --yes --plain \
         --waves 1,100% --policy promote='\"manual\"'" "$text" >"$events" 2>&1 </dev/null 3>&- &
     operator=$!
-    end=$((SECONDS + 40))
+    end=$((SECONDS + 120))
     until [ "$(run_of)" != "$last" ] && journal | grep -q '"type":"pause"'; do
         [ $SECONDS -lt $end ]
         sleep 0.1
@@ -54,7 +54,7 @@ load resume_driver
 @test "the first Ctrl-C drains; resume begins with the ones that were put off" {
     fresh good h1 h2
     start_update --waves 1,100%
-    await_state 40 h1 probing
+    await_state 120 h1 probing
     kill -INT "$operator"
     end_update
     operator=
@@ -76,7 +76,7 @@ load resume_driver
     fresh good h1
     inventory h1="$new" 'defaults.policy.min_healthy_time="6s"'
     start_update
-    await_state 40 h1 probing
+    await_state 120 h1 probing
     kill -INT "$operator"
     sleep 0.2
     began=$SECONDS
@@ -99,8 +99,8 @@ load resume_driver
     fresh good h1 h2
     inventory h1="$new" h2="$(system good "$version" h2)" 'defaults.policy.min_healthy_time="6s"'
     start_update --waves 1,100%
-    await_state 40 h2 staged
-    await_state 40 h1 probing
+    await_state 120 h2 staged
+    await_state 120 h1 probing
     "$testbed" freeze 2 # its lock can't be let go: that is waited for
     kill -INT "$operator"
     sleep 0.3
@@ -111,7 +111,8 @@ load resume_driver
     kill -INT "$operator"
     end_update
     operator=
-    [ $((SECONDS - began)) -le 1 ]
+    # The second would have taken ten.
+    [ $((SECONDS - began)) -le 5 ]
     "$testbed" thaw 2
     assert_exit 130
     grep -q "fleet resume" "$text"
