@@ -31,7 +31,9 @@ enum step_result step_await_rollback(struct host *host) {
     }
     /* Only where somebody can still get in: an old connection proves nothing. */
     bool leave = host->confirmed && (host->leave || !host->plan.inv->policy.rollback);
-    if (!leave) {
+    if (host_guard_has_left(host)) {
+        leave = true;
+    } else if (!leave) {
         host_tell_not_left(host);
     }
     return host_go(host, leave ? STEP_LEAVE : STEP_ABORT);

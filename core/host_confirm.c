@@ -173,7 +173,7 @@ enum step_result step_commit(struct host *host) {
     if (host->lock_lost) {
         return host_lock_was_lost(host);
     }
-    if (host_guard_gave_up(host)) {
+    if (host_guard_gave_up(host) || host_guard_has_left(host)) {
         return host_activation_failed(host);
     }
     if (host_says(host->reply, "alive", "no")) {

@@ -422,6 +422,8 @@ void host_tell_old_probes(struct host *host);
 /* host_leave.c */
 /* Ends a host that was committed before its activation, which failed or whose probes did. */
 enum step_result host_stays_committed(struct host *host);
+/* Its guard has left the new system as it runs, and ended. */
+bool host_guard_has_left(const struct host *host);
 /* Says in the verdict why a host goes back that should have been left. */
 void host_tell_not_left(struct host *host);
 /* The end of a host whose guard was told to leave it, after the verdict if there is one. */

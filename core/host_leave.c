@@ -27,6 +27,10 @@ enum step_result host_stays_committed(struct host *host) {
     return host_go(host, STEP_END);
 }
 
+bool host_guard_has_left(const struct host *host) {
+    return host->guard.phase == GUARD_INERT && strcmp(host->guard.why, "leave") == 0;
+}
+
 void host_tell_not_left(struct host *host) {
     const char *why = host->guard.why;
     bool never_ran = strcmp(why, "activation") == 0 || strcmp(why, "activate-timeout") == 0;
@@ -107,7 +111,7 @@ enum step_result step_leave(struct host *host) {
         return host_try_again(host) ? STEP_AGAIN : host_fail(host, &host->op_error);
     }
     host_take_guard(host);
-    if (host->guard.phase == GUARD_INERT && strcmp(host->guard.why, "leave") == 0) {
+    if (host_guard_has_left(host)) {
         return has_left(host);
     }
     if (host->guard.phase == GUARD_ACTIVE && !host->lock_lost) {

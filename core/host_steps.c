@@ -100,8 +100,10 @@ static uint64_t after_boot(const struct host *host) {
     return host->plan.inv->policy.activate_timeout_ms + 120u * 1000u;
 }
 
+/* Where a commit that fails is left, it is undone within this step, too. */
 static uint64_t after_commit(const struct host *host) {
-    return host->plan.inv->policy.activate_timeout_ms + 120u * 1000u;
+    uint64_t activate_ms = host->plan.inv->policy.activate_timeout_ms;
+    return (host->plan.run->leave ? 2 : 1) * activate_ms + 120u * 1000u;
 }
 
 static uint64_t after_copy(const struct host *host) {

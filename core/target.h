@@ -27,8 +27,8 @@
  *                boot_rc= where rewriting the boot menu failed, and the menu isn't the one from before)
  *   revert-failed   the way back failed (the same, stuck= and current=)
  *   inert        nothing is undone (why=reboot rc=100: reboot required; why=exec rc=126: no program for
- *                this machine; why=leave: left running, not committed, fault= as above; why=killed or record: the
- *                guard ended before it had done anything)
+ *                this machine; why=leave: left running, not committed, fault= as above or commit-failed;
+ *                why=killed or record: the guard ended before it had done anything)
  * With action "committed" the end is `committed` with rc= and, unless the activation went well, why=, and
  * current= where another system than the new one runs.
  */

@@ -155,7 +155,7 @@ end_leftovers() {
         others=no
         while read -r pid; do
             case $pid in
-            $$ | "$keeper") ;;
+            "$$" | "$keeper") ;;
             *) kill -KILL "$pid" 2>/dev/null && others=yes ;;
             esac
         done <"$processes"
@@ -293,9 +293,22 @@ leave_it() {
 guard_commit() {
     put_phase "committing $nonce $said" || go_back commit-failed committing
     put_state "committing $nonce $said"
-    commit_steps || go_back commit-failed committing
+    commit_steps || commit_failed
     put_phase "committed $nonce $said" || go_back commit-failed committing
     exit 0
+}
+
+# By the policy the proven system may run on, once profile and boot default are the old ones again.
+commit_failed() {
+    back_rc=0 booted_rc=0
+    if [ "$leave" = yes ] && undo_commit; then
+        resolve /run/current-system
+        if [ "$target" = "$new" ]; then
+            said="$said fault=commit-failed"
+            leave_it
+        fi
+    fi
+    go_back commit-failed committing
 }
 
 commit_steps() {

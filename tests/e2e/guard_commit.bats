@@ -23,6 +23,13 @@ teardown() { end_guard; }
     run on_host <<<'ls /nix/var/nix/profiles | grep -c system-'
     [ "$output" = 1 ]
     guard_poll "$I" | grep 'log .*No space left'
+    # By on_failure leave the proven system runs on.
+    guard_start "$I" "$v1" LEAVE=yes
+    await_state "$I" 'active *' 30
+    guard_request "$I" commit
+    await_end "$I" 60
+    assert_host "$I" "$v1" "$v0 system-1-link" "$v0"
+    [[ $(last_word "$I") == "inert $nonce rc=0 fault=commit-failed why=leave" ]]
 }
 
 @test "a commit is undone without nix-env, and links are replaced, never moved into the store" {

@@ -116,6 +116,10 @@ static void way_back_ends(struct machine *machine, uint64_t now) {
 
 static void commit_ends(struct machine *machine, uint64_t now) {
     struct machine_guard *guard = &machine->guard;
+    if (machine->commit_fails && guard->leaves) {
+        finish(machine, GUARD_INERT, "rc=0 fault=commit-failed why=leave");
+        return;
+    }
     if (machine->commit_fails) {
         go_back(machine, "commit-failed", now);
         return;

@@ -108,6 +108,33 @@ Test(leave, is_not_left_where_nobody_gets_in_any_more) {
     cr_expect(!asked_for("leave"));
 }
 
+Test(leave, proven_system_runs_on_where_only_its_commit_failed) {
+    leave_failures();
+    machine->commit_fails = true;
+    world_run(&world);
+    expect_end(HOST_FAILED, "commit-failed");
+    cr_expect_str_eq(machine->running, NEW);
+    cr_expect_str_eq(machine->profile, OLD);
+    cr_expect(strstr(world.message, "left running, not committed") != NULL, "%s", world.message);
+}
+
+/* One that was adopted in mid-commit has confirmed nothing itself, and asks nothing of its guard. */
+Test(leave, commit_that_fails_under_a_resumed_run_is_told_as_left) {
+    world_resume(&world, 30000);
+    leave_failures();
+    machine->guard.leaves = true;
+    machine->commit_fails = true;
+    machine->guard.phase = GUARD_COMMITTING;
+    machine->guard.phase_on_disk = GUARD_COMMITTING;
+    snprintf(machine->guard.state, sizeof(machine->guard.state), "committing %s rc=0",
+             machine->guard.nonce);
+    world.granted[ACT_COMMIT] = true;
+    world_run(&world);
+    expect_end(HOST_FAILED, "commit-failed");
+    cr_expect_str_eq(machine->running, NEW);
+    cr_expect_str_eq(machine->profile, OLD);
+}
+
 static void old_fails(struct world *self) {
     self->machine.activation_rc = self->took_back ? 1 : 0;
 }
