@@ -177,7 +177,7 @@ SCRIPT
     on_host <<<'systemctl kill --kill-who=main -s KILL fleet-guard'
     await_end "$I" 30
     assert_old "$I"
-    [[ $(last_word "$I") == *' why=killed '* ]]
+    [[ $(last_word "$I") == "reverted $nonce rc=4 failed=migrate.service fault=activation why=killed "* ]]
     guard_start "$I" "$v1" LEAVE=yes
     await_state "$I" 'active *' 30
     "$testbed" down "$I"

@@ -134,7 +134,7 @@ SCRIPT
     guard_start "$I" "$v2" ACTION=committed
     on_host <<<'until pgrep -f "[/]activate" >/dev/null; do sleep 0.05; done; systemctl kill --kill-who=main -s KILL fleet-guard'
     await_end "$I" 30
-    [[ $(last_word "$I") == "committed $nonce rc=-1 why=killed" ]]
+    [[ $(last_word "$I") == "committed $nonce rc=-1 why=killed current=$v1" ]]
     [ "$(on_host <<<'readlink /nix/var/nix/profiles/system; cat /boot/loader/default')" = "system-3-link"$'\n'"$v2" ]
 }
 
