@@ -233,6 +233,8 @@ WANT
     [ "$status" = 0 ]
     [ "$(on_host <<<'cat /var/tmp/reloaded')" = reloaded ]
     [ "$(on_host <<<'systemctl is-active stopped.service idle.service')" = $'active\ninactive' ]
+    # A template is no name that systemd takes.
+    [ -z "$(on_host <<<'grep "systemctl .* failed" /run/fleet/guard/activation.log || true')" ]
 }
 
 # BEFORE, AFTER: the units that were started or stopped in between, and what they are now.

@@ -60,6 +60,20 @@ teardown() { end_guard; }
     assert_new "$I" "$v1"
 }
 
+@test "no start while NixOS's own switch is at work, nor while the host goes down" {
+    v1=$(send_system "$I" good v1)
+    on_host <<<'systemd-run --quiet --unit=nixos-rebuild-switch-to-configuration sleep 300'
+    run guard_start "$I" "$v1"
+    [[ $output == 'guard busy'*'a nixos-rebuild switch is running' ]]
+    on_host <<<'systemctl stop nixos-rebuild-switch-to-configuration'
+    wrap_program systemctl 'case $* in *is-system-running*) echo stopping; exit 1 ;; esac; exec true_one "$@"'
+    run guard_start "$I" "$v1"
+    [ "$output" = 'guard stopping' ]
+    run on_host <<<'ls -d /var/lib/fleet/guard /run/fleet/guard'
+    [ "$status" -ne 0 ]
+    assert_old "$I"
+}
+
 @test "requests with another nonce, before their time or left over never confirm" {
     v1=$(send_system "$I" hangs v1)
     guard_start "$I" "$v1" ACTIVATE_MS=2000 NONCE=first0first0first
@@ -96,7 +110,15 @@ SCRIPT
     guard_start "$I" "$v1" CONFIRM_MS=1000
     await_end "$I" 30
     assert_new "$I" "$v1"
-    # Back to generation 1, by number.
+    # Back to generation 1, by number: it stays where that can't be committed.
+    "$testbed" fill "$I" boot
+    guard_start "$I" "$v0" TO=1
+    await_state "$I" 'active *' 30
+    guard_request "$I" commit
+    await_end "$I" 60
+    "$testbed" unfill "$I" boot
+    assert_new "$I" "$v1"
+    [[ $(last_word "$I") == *' why=commit-failed '* ]]
     guard_start "$I" "$v0" TO=1
     await_state "$I" 'active *' 30
     guard_request "$I" commit
@@ -167,6 +189,44 @@ SCRIPT
     [[ $output == *'guard no-switch'*'detail the running system '*' to go back with'* ]]
     run on_host <<<"systemctl is-active fleet-guard; ls -d /var/lib/fleet/guard; ln -sfn $v0 /run/current-system"
     [[ $output == *inactive*'No such file'* ]]
+}
+
+@test "health gating 4: what is gone back to is kept from garbage collection, whatever it was" {
+    v1=$(send_system "$I" good v1)
+    guard_start "$I" "$v1" ACTION=test
+    await_state "$I" 'active *' 30
+    guard_request "$I" commit
+    await_end "$I" 30
+    # No generation has what runs now, and the one to come takes the place of the running system.
+    v2=$(send_system "$I" good v2)
+    guard_start "$I" "$v2"
+    await_state "$I" 'active *' 30
+    on_host <<<'nix-store --gc >/dev/null 2>&1'
+    guard_request "$I" abort
+    await_end "$I" 30
+    assert_host "$I" "$v1" "$v0 system-1-link" "$v0"
+}
+
+@test "what can't be undone of a commit is said: the boot default, the profile" {
+    v1=$(send_system "$I" good v1)
+    v2=$(send_system "$I" good v2)
+    on_host <<SCRIPT
+echo 'exit 1' >>$v1/install-bootloader
+sed -i '2i exit 1' $v0/install-bootloader
+sed -i '2i cd /nix/var/nix/profiles; mount --bind . .; mount -o remount,bind,ro /nix/var/nix/profiles; exit 1' $v2/install-bootloader
+SCRIPT
+    hasty=$(guard_text | sed 's/^TRIES_IN_VAIN=.*/TRIES_IN_VAIN=2/')
+    guard_start "$I" "$v1" GUARD_SH="$hasty"
+    await_state "$I" 'active *' 30
+    guard_request "$I" commit
+    await_end "$I" 60
+    assert_host "$I" "$v0" "$v0 system-1-link" "$v1"
+    [[ $(last_word "$I") == "reverted $nonce rc=0 why=commit-failed back_rc=0 boot_rc=1" ]]
+    guard_start "$I" "$v2" GUARD_SH="$hasty"
+    await_state "$I" 'active *' 30
+    guard_request "$I" commit
+    await_end "$I" 60
+    [[ $(last_word "$I") == "revert-failed $nonce rc=0 why=commit-failed back_rc=0 current=$v0" ]]
 }
 
 @test "a host without a profile goes back to having none" {

@@ -127,6 +127,51 @@ teardown() { end_guard; }
     assert_old "$I"
 }
 
+# Kills main and whatever comes after it, until nothing of the guard is left but its record.
+kill_wholly() {
+    on_host <<<'while systemctl kill -s KILL fleet-guard; do sleep 0.1; done 2>/dev/null; test -e /var/lib/fleet/guard/record'
+}
+
+@test "a guard killed with its way back in mid-commit: repair goes forward with a commit that can be finished only" {
+    v1=$(send_system "$I" good v1)
+    on_host <<<'mkdir -p /var/tmp/slow'
+    wrap_program nix-env 'case $* in *--set*) [ ! -e /var/tmp/slow/set ] || sleep 100 ;; *--switch*) [ ! -e /var/tmp/slow/switch ] || sleep 100 ;; esac; true_one "$@"'
+    # Before the profile was set.
+    on_host <<<': >/var/tmp/slow/set'
+    guard_start "$I" "$v1"
+    await_state "$I" 'active *' 30
+    guard_request "$I" commit
+    await_state "$I" 'committing *' 20
+    kill_wholly
+    on_host <<<'rm /var/tmp/slow/set'
+    run repair "$I"
+    [[ $output == *'finished back'* ]]
+    assert_old "$I"
+    # On its way back, as the commit had failed.
+    on_host <<<": >/var/tmp/slow/switch; cp $v1/install-bootloader /var/tmp/whole; sed -i '2i exit 1' $v1/install-bootloader"
+    guard_start "$I" "$v1"
+    await_state "$I" 'active *' 30
+    guard_request "$I" commit
+    await_state "$I" 'reverting * why=commit-failed*' 20
+    kill_wholly
+    on_host <<<"rm /var/tmp/slow/switch; cp /var/tmp/whole $v1/install-bootloader"
+    run repair "$I"
+    [[ $output == *'finished back'* ]]
+    assert_old "$I"
+    # Where the boot default can't be written after all.
+    on_host <<<"echo 'sleep 100' >>$v1/install-bootloader"
+    guard_start "$I" "$v1"
+    await_state "$I" 'active *' 30
+    guard_request "$I" commit
+    await_state "$I" 'committing *' 20
+    on_host <<<'until pgrep -f install-bootloader >/dev/null; do sleep 0.05; done'
+    kill_wholly
+    on_host <<<"cp /var/tmp/whole $v1/install-bootloader; sed -i '2i exit 1' $v1/install-bootloader"
+    run repair "$I"
+    [[ $output == *'finished back'* ]]
+    assert_old "$I"
+}
+
 @test "a reboot in the window activates nothing on its way down" {
     v1=$(send_system "$I" good v1)
     guard_start "$I" "$v1"

@@ -115,6 +115,7 @@ Test(known_hosts, matches_patterns_and_their_exceptions) {
     expect("wen1", 22, ED25519_A, "host-key-unknown");
     expect("a.example.org", 22, ED25519_A, "host-key-unknown");
     expect("a.ex.example.com", 22, ED25519_A, "");
+    expect("a.ex.ample.com", 22, ED25519_A, "host-key-unknown");
 }
 
 Test(known_hosts, a_line_that_is_commented_out_knows_nobody) {
