@@ -73,7 +73,7 @@ PYTHON
         [ ! -e "$path" ]
     done
     # What changed in packages is known all the same: the hosts told what they ran.
-    grep -q '"type":"change".*"name":"libfoo","from":"1.2.[0-9]*","to":"1.2.1[0-9]*"' "$events"
+    grep -q '"type":"change".*"name":"libfoo","from":"1.2.[0-9]*","to":"1.2.'"${version#v}"'"' "$events"
     # The builder's own words came as they were said.
     grep -q '"stream":"build","line":"building ' "$events"
 }

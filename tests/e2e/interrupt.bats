@@ -54,7 +54,7 @@ load resume_driver
 @test "the first Ctrl-C drains; resume begins with the ones that were put off" {
     fresh good h1 h2
     start_update --waves 1,100%
-    await_state 120 h1 probing
+    await_state 40 h1 probing
     kill -INT "$operator"
     end_update
     operator=
@@ -76,7 +76,7 @@ load resume_driver
     fresh good h1
     inventory h1="$new" 'defaults.policy.min_healthy_time="6s"'
     start_update
-    await_state 120 h1 probing
+    await_state 40 h1 probing
     kill -INT "$operator"
     sleep 0.2
     began=$SECONDS
@@ -99,8 +99,8 @@ load resume_driver
     fresh good h1 h2
     inventory h1="$new" h2="$(system good "$version" h2)" 'defaults.policy.min_healthy_time="6s"'
     start_update --waves 1,100%
-    await_state 120 h2 staged
-    await_state 120 h1 probing
+    await_state 40 h2 staged
+    await_state 40 h1 probing
     "$testbed" freeze 2 # its lock can't be let go: that is waited for
     kill -INT "$operator"
     sleep 0.3

@@ -8,7 +8,7 @@ load resume_driver
 @test "killed while staged: the waiting host begins where it was, the other is taken over" {
     fresh good h1 h2
     start_update --waves 1,100%
-    await_state 120 h2 staged
+    await_state 40 h2 staged
     die_at h1 probing
     resume
     assert_exit 0
@@ -94,7 +94,7 @@ load resume_driver
     fresh good h1 h2
     inventory h1="$new" h2="$(system good "$version" h2)" 'defaults.policy.min_healthy_time="3s"'
     start_update --waves 1,100%
-    await_state 120 h2 staged
+    await_state 40 h2 staged
     die_at h1 probing
     fleet status
     grep -q "run $(run_of) (switch) was interrupted; 2 of 2 hosts are still to be done: h1, h2. Go on with .fleet resume $(run_of)" "$text"
@@ -133,7 +133,7 @@ load resume_driver
 @test "a run that is alive is left alone" {
     fresh good h1
     start_update
-    await_state 120 h1 activating
+    await_state 40 h1 activating
     events=$events.2 text=$text.2 resume
     assert_exit 7
     grep -q 'alive' "$text.2"
@@ -162,7 +162,7 @@ load resume_driver
     start_update --waves 1,2,100% --parallel 1
     die_at h1 probing
     status=0
-    timeout -k 15 75 "$FLEET" --state-dir "$T/state" resume --no-input --json >"$events" 2>"$text" </dev/null 3>&- ||
+    timeout -k 15 300 "$FLEET" --state-dir "$T/state" resume --no-input --json >"$events" 2>"$text" </dev/null 3>&- ||
         status=$?
     assert_exit 0
     for h in h1 h2 h3; do assert_state $h healthy; done
@@ -177,7 +177,7 @@ load resume_driver
         'defaults.policy={"min_healthy_time": "1s", "startup_grace": "1s", "confirm_timeout": "10s",
                           "healthy_deadline": "4s", "on_failure": "rollback-all"}'
     start_update --waves 1,100%
-    await_state 120 h1 healthy
+    await_state 40 h1 healthy
     die_at h2 probing
     resume
     assert_exit 3

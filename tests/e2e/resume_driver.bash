@@ -44,7 +44,7 @@ fresh() { # VARIANT HOST...
 }
 
 die_at() { # HOST STATE
-    await_state 120 "$1" "$2"
+    await_state 40 "$1" "$2"
     kill -9 "$operator"
     wait "$operator" || true
     operator=
