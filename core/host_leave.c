@@ -43,19 +43,30 @@ void host_tell_not_left(struct host *host) {
     snprintf(host->verdict.message, sizeof(host->verdict.message), "%s", message);
 }
 
-void host_set_left(struct host *host) {
-    const char *name = host->plan.inv->name;
-    char back[ERROR_MESSAGE_MAX / 2];
-    if (host->old_generation > 0) {
-        snprintf(back, sizeof(back), "%lld", (long long)host->old_generation);
+/* The arguments of `fleet rollback` that lead to a generation, or to a path. */
+static void write_target(char *to, size_t room, int64_t generation, const char *path) {
+    if (generation > 0) {
+        snprintf(to, room, "%lld", (long long)generation);
     } else {
-        snprintf(back, sizeof(back), "%.300s", host->old != NULL ? host->old : "PATH");
+        snprintf(to, room, "%.250s", path != NULL ? path : "PATH");
+    }
+}
+
+void host_set_left(struct host *host) {
+    bool rollback = host->plan.run->action == ACTION_ROLLBACK;
+    const char *name = host->plan.inv->name;
+    char there[300] = "";
+    char back[300];
+    write_target(back, sizeof(back), host->old_generation, host->old);
+    if (rollback) {
+        write_target(there, sizeof(there), host->to_generation, host->desired);
     }
     host_set_end(
         host, HOST_FAILED,
-        "%.500s%sleft running, not committed: a reboot brings the old system back. When it is "
-        "mended `fleet update %s` proves and commits it; `fleet rollback --to %s %s` goes back",
-        host->verdict.message, host->verdict.code != 0 ? "; " : "", name, back, name);
+        "%.400s%sleft running, not committed: a reboot brings the old system back. When it is "
+        "mended `fleet %s%s %s` proves and commits it; `fleet rollback --to %s %s` goes back",
+        host->verdict.message, host->verdict.code != 0 ? "; " : "",
+        rollback ? "rollback --to " : "update", there, name, back, name);
 }
 
 /* Disarms the guard: the new system runs on, uncommitted. */

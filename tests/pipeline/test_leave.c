@@ -64,6 +64,19 @@ Test(leave, is_left_with_a_failed_activation_once_a_new_connection_has_come_up) 
                      "commits it; `fleet rollback --to 7 db1` goes back");
 }
 
+Test(leave, rollback_that_is_left_names_both_generations) {
+    leave_failures();
+    world.run.action = ACTION_ROLLBACK;
+    world.desired = NULL;
+    machine->gens = "gen 6 2026-11-01T00:00:00Z " NEW "\ngen 7 2026-11-02T00:00:00Z " OLD "\n";
+    machine->activation_rc = 2;
+    world_run(&world);
+    expect_end(HOST_FAILED, "activation-failed");
+    cr_expect(strstr(world.message, "`fleet rollback --to 6 db1` proves and commits it; `fleet "
+                                    "rollback --to 7 db1` goes back") != NULL,
+              "%s", world.message);
+}
+
 Test(leave, is_left_when_its_activation_took_too_long) {
     leave_failures();
     machine->activation_rc = 124;
