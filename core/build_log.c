@@ -1,6 +1,7 @@
 #include "core/build_log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,9 +25,19 @@ void build_log_init(struct build_log *log, const char *run_dir, const char *name
     }
 }
 
+/* A build may print what is nobody else's business, so the umask has no say. */
+static FILE *open_log(const char *path) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    FILE *file = fd >= 0 ? fdopen(fd, "a") : NULL;
+    if (file == NULL) {
+        auto_close(&fd);
+    }
+    return file;
+}
+
 void build_log_add(struct build_log *log, const char *line, size_t len) {
     if (log->path != NULL && log->file == NULL) {
-        log->file = fopen(log->path, "ae");
+        log->file = open_log(log->path);
     }
     if (log->file != NULL && log->written_bytes < FILE_MAX) {
         fwrite(line, 1, len, log->file);

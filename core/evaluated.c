@@ -168,8 +168,10 @@ static void forget_old(const char *folder) {
 }
 
 static bool write_lines(const struct evaluated *evaluated, const char *name) {
-    FILE *file = fopen(name, "we");
+    int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (file == NULL) {
+        auto_close(&fd);
         return false;
     }
     for (size_t i = 0; i < evaluated->inventory->host_count; i++) {

@@ -672,6 +672,23 @@ static void excerpt(const char *const *lines, size_t count, size_t max, struct b
     build_log_free(&log);
 }
 
+Test(build, the_log_is_its_owner_s_alone_whatever_the_umask) {
+    char dir[] = "/tmp/fleet-build-log-XXXXXX";
+    cr_assert_not_null(mkdtemp(dir));
+    struct build_log log;
+    build_log_init(&log, dir, "x");
+    mode_t before = umask(0);
+    build_log_add(&log, "token=abc", 9);
+    umask(before);
+    struct stat info;
+    cr_assert_eq(stat(log.path, &info), 0);
+    cr_assert_eq(info.st_mode & 0777, 0600);
+    cr_assert_eq(info.st_size, 10);
+    build_log_free(&log);
+    AUTO_FREE char *remove = xasprintf("rm -r %s", dir);
+    cr_assert_eq(system(remove), 0);
+}
+
 Test(build, the_excerpt_holds_the_error_and_the_last_lines_of_the_log) {
     static const char *const nix28[] = {"building '/nix/store/x.drv'...", "gcc: \033[31mno input",
                                         "error: builder for '/nix/store/x.drv' failed"};
