@@ -22,7 +22,7 @@ begin_demo() {
         export FLEET_TESTBED=$folder NO_COLOR=1
         "$BATS_TEST_DIRNAME/../testbed/testbed" guard "$BATS_ROOT_PID"
         status=0
-        timeout -k 10 500 "$BATS_TEST_DIRNAME/../../scripts/demo" --plain --hosts 2 "$@" || status=$?
+        timeout -k 10 1500 "$BATS_TEST_DIRNAME/../../scripts/demo" --plain --hosts 2 "$@" || status=$?
         echo "$status" >"$T/$name.status"
     ) </dev/null >"$T/$name.out" 2>&1 3>&- &
     until grep -q '^== starting' "$T/$name.out" || [ -s "$T/$name.status" ]; do sleep 0.2; done
@@ -30,7 +30,7 @@ begin_demo() {
 
 # demo NAME: waits for it. It has ended well, told its third rollout in few lines, and left nothing.
 demo() {
-    local end=$((SECONDS + 520))
+    local end=$((SECONDS + 1520))
     until [ -s "$T/$1.status" ]; do
         [ $SECONDS -lt $end ]
         sleep 0.2
