@@ -180,6 +180,42 @@ SCRIPT
     [[ $output == *'log '*'No space left'* ]]
     [[ $output == *'rc 1'* ]]
     assert_old "$I"
+    "$testbed" unfill "$I" boot
+    v2=$(send_system "$I" good v2)
+    on_host <<<"echo 'exit 1' >>$v2/install-bootloader" # the menu has been written by then
+    run run_script "$I" lock record commit_now -- LOCK_ID= PROFILE=/nix/var/nix/profiles/system \
+        ACT_RUN=run1 NEW="$v2" ACTIVATE_MS=30000 REV=r WHO=w DIRTY=true TO=0
+    [[ $output == *'rc 1'* ]]
+    assert_old "$I"
+}
+
+@test "whose lock is gone changes nothing; a guard at work is let be; who aborts needs no lock" {
+    v1=$(send_system "$I" good v1)
+    at_once() { # LOCK_ID
+        run_script "$I" lock record commit_now -- LOCK_ID="$1" PROFILE=/nix/var/nix/profiles/system \
+            ACT_RUN=run1 NEW="$v1" ACTIVATE_MS=30000 REV=r WHO=w DIRTY=true TO=0
+    }
+    mend() { # LOCK_ID
+        run_script "$I" lock record repair -- PROFILE=/nix/var/nix/profiles/system LOCK_ID="$1" \
+            WAIT_MS=1000 GUARD_SH="$(guard_text)"
+    }
+    renew() { # LOCK_ID, YES OR NO
+        run_script "$I" lock lock_take -- LOCK_ID="$1" LOCK_RUN=run1 LOCK_WHO=w LEASE_MS=60000 RENEW="$2"
+    }
+    renew ours no
+    [[ $(renew lost yes) == 'lock lost'*'lock_id ours'* ]]
+    [[ $(at_once lost) == *'guard lock-lost'* ]]
+    assert_old "$I"
+    guard_start "$I" "$v1" LOCK_ID=ours
+    await_state "$I" 'active *' 30
+    [[ $(at_once ours) == *'guard busy'* ]]
+    [[ $(mend lost) == 'finished lock-lost' ]]
+    [[ $(mend ours) == 'finished busy' ]]
+    [ -z "$(guard_poll "$I" NONCE=another0another0 | value state)" ]
+    [[ $(guard_request "$I" abort LOCK_ID=lost) == *'request left'* ]]
+    await_end "$I" 30
+    assert_old "$I"
+    [[ $(last_word "$I") == *' why=abort '* ]]
 }
 
 @test "health gating 4: a running system that can't be gone back to is left alone" {

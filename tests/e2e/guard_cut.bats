@@ -239,4 +239,7 @@ kill_wholly() {
     run on_host <<<'ps axf | grep "[g]uard.sh\|[d]d bs="'
     echo "$output"
     [ -z "$output" ]
+    # A process that has got the number of one that is gone is not taken for it.
+    on_host <<<'echo "1 12345" >/run/fleet/guard/pid'
+    [ "$(inspect "$I" | value guard_alive)" = no ]
 }

@@ -538,6 +538,39 @@ Test(host, goes_back_once_where_it_was_only_tested) {
     cr_expect_str_eq(machine->profile, OLD);
 }
 
+/* Another run takes the lock over just before that script. */
+static const char *stolen_before;
+
+static enum fault steals_the_lock(struct world *self, const char *name) {
+    if (strcmp(name, stolen_before) == 0 && strcmp(self->machine.lock_run, "other-run") != 0) {
+        snprintf(self->machine.lock_id, sizeof(self->machine.lock_id), "thief");
+        snprintf(self->machine.lock_run, sizeof(self->machine.lock_run), "other-run");
+    }
+    return FAULT_NONE;
+}
+
+Test(host, changes_nothing_more_once_another_run_has_its_lock) {
+    static const struct {
+        const char *before;
+        enum host_state end;
+    } cases[] = {
+        {"guard_start", HOST_SKIPPED}, {"renew", HOST_ROLLED_BACK}, {"commit", HOST_ROLLED_BACK}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        stolen_before = cases[i].before;
+        world.on_script = steals_the_lock;
+        world_run(&world);
+        expect_end(cases[i].end, "lock-lost");
+        cr_expect_str_eq(machine->running, OLD);
+        cr_expect_str_eq(machine->profile, OLD);
+        cr_expect_str_eq(machine->lock_id, "thief");
+        cr_expect_eq(machine->generation, 7);
+        if (i + 1 < ARRAY_LEN(cases)) {
+            world_end(&world);
+            world_begin(&world);
+        }
+    }
+}
+
 Test(host, takes_the_lock_anew_where_it_went_with_a_reboot) {
     world.inv.policy.reboot = INV_REBOOT_ALWAYS;
     world.take_back = true;
