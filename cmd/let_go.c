@@ -71,7 +71,7 @@ static void on_result(const struct fan_host *host, const struct error *error, vo
 /* Fills the selection with the hosts that had ended and may still be held. */
 static void select_ended(struct context *ret, const struct context *context,
                          const struct view *view) {
-    struct resume *resume = resume_new(view, false);
+    struct resume *resume = resume_new(view, true);
     ret->hosts = xcalloc(view->host_count + 1, sizeof(*ret->hosts));
     ret->host_count = 0;
     for (size_t i = 0; i < view->host_count; i++) {

@@ -320,6 +320,9 @@ enum step_result step_hold(struct host *host) {
     }
     if (host->reprobe_running) { /* it could not be reached: no data is not healthy */
         host->reprobe_running = false;
+        error_set(&host->back_why, FLEET_ERR_HEALTH, "bake", "%.900s, as its wave was probed again",
+                  host->error.message);
+        host->verdict = (struct error)ERROR_INIT; /* that is no end of its own */
         host_health_stop(host);
         host->sink.reprobed(host->plan.index, false, host->sink.arg);
     }
@@ -332,6 +335,9 @@ enum step_result step_hold(struct host *host) {
 }
 
 enum step_result step_reprobe(struct host *host) {
+    if (host->released) {
+        return host_go(host, STEP_HOLD); /* the program leaves, without waiting for the probes */
+    }
     if (!host_health_look(host, LOOK_AGAIN)) {
         return STEP_AGAIN;
     }

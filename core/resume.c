@@ -113,7 +113,7 @@ static uint32_t *number_waves(const struct view *view) {
     return waves;
 }
 
-struct resume *resume_new(const struct view *view, bool bakes) {
+struct resume *resume_new(const struct view *view, bool probes_again) {
     struct resume *resume = xcalloc(1, sizeof(*resume));
     resume->count = view->host_count;
     resume->hosts = xcalloc(view->host_count + 1, sizeof(*resume->hosts));
@@ -124,8 +124,8 @@ struct resume *resume_new(const struct view *view, bool bakes) {
         const struct view_host *host = &view->hosts[i];
         struct resume_host *item = &resume->hosts[i];
         fill(item, view, host);
-        if (bakes && item->touched && host->state == HOST_HEALTHY && item->how == RESUME_KEEP &&
-            resume->waves[i] > resume->waves_done) {
+        if (probes_again && item->touched && host->state == HOST_HEALTHY &&
+            item->how == RESUME_KEEP && resume->waves[i] > resume->waves_done) {
             item->how = RESUME_ASK;
         }
     }

@@ -35,10 +35,10 @@ struct resume {
     bool waits;        /* for promotion after those */
 };
 
-/* Everything is copied out of the view. `bakes`: the policy has waves probed again at their end, so
- * that the hosts of a wave under way are needed even where they have ended well. Free with
+/* Everything is copied out of the view. `probes_again`: also ask the hosts of a wave under way that
+ * have ended well, as a run does that goes on: it probes the wave again at its end. Free with
  * resume_free. */
-struct resume *resume_new(const struct view *view, bool bakes);
+struct resume *resume_new(const struct view *view, bool probes_again);
 void resume_free(struct resume *resume);
 
 /* True where a run that does not live has anything left to do: it died, was interrupted or waits for

@@ -134,8 +134,10 @@ void rollout_start(struct rollout *rollout, uint64_t now_ms) {
         rollout->waves_done < rollout->wave_count ? rollout->waves_done : rollout->wave_count;
     rollout->phase = PHASE_BETWEEN;
     for (size_t i = 0; i < rollout->count; i++) {
-        book(rollout, &rollout->members[i], true);
-        rollout->waves[rollout->members[i].wave].touched += rollout->members[i].touched;
+        struct member *member = &rollout->members[i];
+        book(rollout, member, true);
+        rollout->waves[member->wave].touched += member->touched;
+        member->baked = member->ended && member->wave <= rollout->wave;
     }
     rollout_check_budget(rollout);
     if (rollout->waits && !rollout->stopped && rollout->open > 0) {
@@ -484,6 +486,10 @@ size_t rollout_wave_size(const struct rollout *rollout, size_t wave) {
 
 size_t rollout_current_wave(const struct rollout *rollout) {
     return rollout->wave;
+}
+
+enum host_state rollout_state(const struct rollout *rollout, size_t host) {
+    return rollout->members[host].state;
 }
 
 size_t rollout_count(const struct rollout *rollout, enum host_state state) {

@@ -23,6 +23,9 @@
  *  - `push`, `build` and `dry-activate` have one wave; `dry-activate` ends with a second
  *    HOST_STAGED, after the try.
  *  - A host in flight that is to go back for the others' sake commits first, then goes back.
+ *  - At its end each wave is probed again, once `bake` is over (by default there is none), and
+ *    before it waits for promotion. What stops a run cuts that time short, not the look. A host
+ *    without probes is left out, but where the wave bakes.
  *  - A run that is drained while it waits for a person stays "paused", exit 6.
  *  - A host may be tried again once it has failed, gone back, not been reached or been skipped, and
  *    has its slot and its wave like any other; where its wave is over it needs no second turn. In a
@@ -71,7 +74,7 @@ enum rollout_decision_kind {
     ROLLOUT_SKIP,
     ROLLOUT_WAVE_START, /* `wave` */
     ROLLOUT_BAKE,       /* `wave` bakes until `until_ms` */
-    ROLLOUT_REPROBE,    /* `host` of a baked wave is probed again */
+    ROLLOUT_REPROBE,    /* `host` is probed again, as its wave ends */
     ROLLOUT_RETRY,      /* `host`, which had ended, begins anew: it is pending again */
     ROLLOUT_WAVE_END,   /* `wave` */
     /* After `wave`, waits for promotion ("promote"), or a person paused ("paused"). */
@@ -154,7 +157,11 @@ size_t rollout_wave_of(const struct rollout *rollout, size_t host); /* from 1 */
 size_t rollout_wave_count(const struct rollout *rollout);
 size_t rollout_wave_size(const struct rollout *rollout, size_t wave);
 size_t rollout_current_wave(const struct rollout *rollout);
+enum host_state rollout_state(const struct rollout *rollout, size_t host);
 size_t rollout_count(const struct rollout *rollout, enum host_state state);
+/* True while `host`, which is healthy, is still to be probed again, at its wave's end: it is not let
+ * go before. */
+bool rollout_awaits_wave(const struct rollout *rollout, size_t host);
 /* failed, rolled_back, ... counted against max_failed; and the budget itself. */
 size_t rollout_failures(const struct rollout *rollout);
 size_t rollout_failures_allowed(const struct rollout *rollout);

@@ -206,7 +206,7 @@ static void start_wave(struct rollout *rollout) {
     }
 }
 
-/* The wave has ended, baked and all: what comes after it? */
+/* The wave has ended and was probed again: what comes after it? */
 static void close_wave(struct rollout *rollout) {
     const struct wave *wave = &rollout->waves[rollout->wave];
     decide(rollout, ROLLOUT_WAVE_END, NO_HOST, ACT_COUNT, NULL);
@@ -223,12 +223,31 @@ static void close_wave(struct rollout *rollout) {
     }
 }
 
-/* True where the wave has hosts that this run made healthy: only those are worth baking. */
-static bool is_worth_baking(const struct rollout *rollout) {
+/* This run made the host healthy, and has not probed it again. Without probes there is nothing to
+ * ask, unless it is to be watched for a time. */
+static bool is_to_be_probed_again(const struct rollout *rollout, const struct member *member) {
+    bool asks = rollout->policy->bake_ms > 0 || member->host->health_count > 0;
+    return asks && member->touched && member->state == HOST_HEALTHY && !member->baked;
+}
+
+bool rollout_awaits_wave(const struct rollout *rollout, size_t host) {
+    const struct member *member = &rollout->members[host];
+    bool open = rollout->phase == PHASE_WAVE || rollout->phase == PHASE_BAKE ||
+                rollout->phase == PHASE_REPROBE;
+    return member->reprobing ||
+           (is_to_be_probed_again(rollout, member) && (open || member->wave > rollout->wave));
+}
+
+/* In by_wave, past the current wave. Those of earlier ones that were tried again meanwhile are
+ * probed with it. */
+static size_t end_of_wave(const struct rollout *rollout) {
     const struct wave *wave = &rollout->waves[rollout->wave];
-    for (size_t i = wave->first; i < wave->first + wave->size; i++) {
-        const struct member *member = &rollout->members[rollout->by_wave[i]];
-        if (member->touched && member->state == HOST_HEALTHY && !member->baked) {
+    return wave->first + wave->size;
+}
+
+static bool has_hosts_to_probe_again(const struct rollout *rollout) {
+    for (size_t i = 0; i < end_of_wave(rollout); i++) {
+        if (is_to_be_probed_again(rollout, &rollout->members[rollout->by_wave[i]])) {
             return true;
         }
     }
@@ -245,13 +264,11 @@ static void start_bake(struct rollout *rollout) {
 }
 
 static void reprobe_wave(struct rollout *rollout) {
-    const struct wave *wave = &rollout->waves[rollout->wave];
     rollout->phase = PHASE_REPROBE;
-    for (size_t i = wave->first; i < wave->first + wave->size; i++) {
+    for (size_t i = 0; i < end_of_wave(rollout); i++) {
         size_t host = rollout->by_wave[i];
         struct member *member = &rollout->members[host];
-        if (member->touched && member->state == HOST_HEALTHY && member->back == BACK_NONE &&
-            !member->baked) {
+        if (is_to_be_probed_again(rollout, member) && member->back == BACK_NONE) {
             member->baked = true;
             member->reprobing = true;
             rollout->reprobes_pending++;
@@ -269,19 +286,17 @@ static bool advance(struct rollout *rollout) {
         if (!wave_done) {
             return false;
         }
-        if (rollout->policy->bake_ms > 0 && !rollout->stopped && is_worth_baking(rollout)) {
+        if (!has_hosts_to_probe_again(rollout)) {
+            close_wave(rollout);
+        } else if (rollout->policy->bake_ms > 0 && !rollout->stopped) {
             start_bake(rollout);
         } else {
-            close_wave(rollout);
+            reprobe_wave(rollout);
         }
         return true;
     case PHASE_BAKE:
-        if (rollout->stopped && wave_done) {
-            close_wave(rollout);
-            return true;
-        }
-        if (rollout->paused || rollout->stopped || rollout->now_ms < rollout->bake_until_ms) {
-            return false;
+        if (!rollout->stopped && (rollout->paused || rollout->now_ms < rollout->bake_until_ms)) {
+            return false; /* what stops a run ends the waiting, never the look */
         }
         reprobe_wave(rollout);
         return true;

@@ -163,8 +163,10 @@ static void carry_out(struct run *run, const struct rollout_decision *decision) 
     case ROLLOUT_END:
         run_end(run);
         break;
-    case ROLLOUT_WAVE_START:
     case ROLLOUT_WAVE_END:
+        run_release_wave(run, decision->wave);
+        break;
+    case ROLLOUT_WAVE_START:
     case ROLLOUT_BAKE:
     case ROLLOUT_PAUSE:
     case ROLLOUT_STOP:

@@ -13,9 +13,9 @@ bool run_is_end(const struct run *run, enum host_state state) {
     return host_state_is_end(state) || (state == HOST_STAGED && stages);
 }
 
-bool run_may_move_yet(const struct run *run, enum host_state state) {
+bool run_may_move_yet(const struct run *run, size_t host, enum host_state state) {
     const struct inv_run_policy *policy = &run->options->inventory->policy;
-    return state == HOST_HEALTHY && (run->attended || policy->bake_ms > 0 ||
+    return state == HOST_HEALTHY && (run->attended || rollout_awaits_wave(run->rollout, host) ||
                                      policy->on_failure == INV_ON_FAILURE_ROLLBACK_WAVE ||
                                      policy->on_failure == INV_ON_FAILURE_ROLLBACK_ALL);
 }
@@ -24,6 +24,16 @@ void run_release_host(struct run *run, size_t host) {
     if (!run->hosts[host].released && run->hosts[host].lane != NULL) {
         run->hosts[host].released = true;
         lane_release(run->hosts[host].lane, host);
+    }
+}
+
+void run_release_wave(struct run *run, size_t wave) {
+    for (size_t i = 0; i < run->options->host_count; i++) {
+        if (rollout_wave_of(run->rollout, i) == wave &&
+            rollout_state(run->rollout, i) == HOST_HEALTHY &&
+            !run_may_move_yet(run, i, HOST_HEALTHY)) {
+            run_release_host(run, i);
+        }
     }
 }
 

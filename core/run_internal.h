@@ -184,9 +184,12 @@ void run_interrupt(struct run *run, int number);
 
 /* `state` is an end of this run's action. */
 bool run_is_end(const struct run *run, enum host_state state);
-/* A host that has ended so is held all the same: a later failure or a person may take it back. */
-bool run_may_move_yet(const struct run *run, enum host_state state);
+/* A host that has ended so is held all the same: it is to be probed again at its wave's end, or a
+ * later failure or a person may take it back. */
+bool run_may_move_yet(const struct run *run, size_t host, enum host_state state);
 void run_release_host(struct run *run, size_t host);
+/* Those of a wave that has ended for which nothing is to come. */
+void run_release_wave(struct run *run, size_t wave);
 /* No more decisions: every host is let go, guards stay as they are. Once is enough. */
 void run_end(struct run *run);
 /* Stops the loop once the run has ended and all is closed. */

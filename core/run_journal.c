@@ -44,7 +44,7 @@ int run_open_journal(struct run *run, struct error *error) {
                         run->id);
     }
     if (err == 0) {
-        run->resume = resume_new(run->view, options->inventory->policy.bake_ms > 0);
+        run->resume = resume_new(run->view, true);
     }
     return err;
 }

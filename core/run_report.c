@@ -46,7 +46,7 @@ static void take_event(struct run *run, struct lane_report *report) {
     free(reason);
     bool staged_end =
         to == HOST_STAGED && run_is_end(run, to) && run->options->action == ACTION_PUSH;
-    if ((host_state_is_end(to) && !run_may_move_yet(run, to)) || staged_end) {
+    if ((host_state_is_end(to) && !run_may_move_yet(run, report->host, to)) || staged_end) {
         run_release_host(run, report->host);
     }
 }

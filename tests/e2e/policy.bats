@@ -131,6 +131,31 @@ bake() {
     for h in h1 h2 h3 h4; do on $h test ! -e /run/fleet/lock; done
 }
 
+@test "healthy once is not healthy: a service that ends after its commit, while the wave goes on" {
+    local probe='["/bin/sh", "-c", "test -e /var/tmp/go"]'
+    settings 'defaults.policy.waves=[{"tag": "first"}]' 'hosts.h3.tags=["first"]' \
+        'hosts.*.health.0.interval="300ms"' 'hosts.h2.policy.tolerate_preexisting=false' \
+        'hosts.h2.policy.healthy_deadline="120s"' \
+        "hosts.h2.health=[{\"name\": \"go\", \"type\": \"command\", \"run\": $probe, \"interval\": \"200ms\"}]"
+    before=$(on h1 readlink -f "$profile")
+    start_update --on h1,h2,h3 --parallel 2
+    await_state 60 h1 healthy
+    await_state 60 h2 probing
+    # A host is let go with its wave, not before and not with the run.
+    on h1 test -e /run/fleet/lock
+    on h3 "timeout 60 sh -c 'while test -e /run/fleet/lock; do sleep 0.2; done'"
+    on h1 systemctl stop web
+    on h2 touch /var/tmp/go
+    end_update
+    on h2 rm /var/tmp/go
+    assert_exit 3
+    assert_state h1 rolled_back bake 'times, as its wave was probed again'
+    for h in h2 h3; do assert_state $h healthy; done
+    [ "$(on h1 readlink -f "$profile")" = "$before" ]
+    for h in h1 h2; do on $h test ! -e /run/fleet/lock; done
+    grep '^h1 ' "$text" | grep -q 'probed again'
+}
+
 # probed HOST PROBE: the probe, in JSON, is the host's only one.
 probed() {
     echo "hosts.$1.health=[$(sed 's/^{/{"name": "p", "interval": "200ms", "failures": 1, "timeout": "2s", /' <<<"$2")]"

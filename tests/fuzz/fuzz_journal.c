@@ -34,8 +34,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         abort();
     }
     resume_is_due(view);
-    for (int bakes = 0; bakes <= 1; bakes++) {
-        struct resume *resume = resume_new(view, bakes == 1);
+    for (int probes_again = 0; probes_again <= 1; probes_again++) {
+        struct resume *resume = resume_new(view, probes_again == 1);
         if (resume->count != view->host_count) {
             abort();
         }

@@ -732,6 +732,44 @@ Test(host, is_probed_again_when_asked) {
     cr_expect_eq(world.reprobed, 1);
 }
 
+/* No data is never healthy. */
+Test(host, is_lost_as_it_is_probed_again_and_goes_back_for_that) {
+    world.reprobe = true;
+    world.take_back = true;
+    world.at = STEP_REPROBE;
+    world.blow = BLOW_GONE;
+    world_run(&world);
+    cr_expect_eq(world.reprobed, 0);
+    cr_expect(strstr(buf_text(&world.story), "healthy rolling_back(bake)") != NULL, "%s",
+              buf_text(&world.story));
+    expect_end(HOST_ROLLBACK_FAILED, "connection-lost");
+}
+
+static enum fault probe_hangs(struct world *self, const char *name) {
+    bool again = strcmp(name, "units") == 0 && self->host->step == STEP_REPROBE;
+    self->struck |= again;
+    return again ? FAULT_HANG : FAULT_NONE;
+}
+
+static void leave_as_it_is_probed_again(struct world *self) {
+    if (self->struck && !self->released) {
+        self->released = true;
+        host_release(self->host);
+        cr_expect_eq(self->host->step, STEP_UNLOCK);
+    }
+}
+
+/* A second signal leaves no more than some seconds to give the lock back. */
+Test(host, lets_go_at_once_as_it_is_probed_again) {
+    world.reprobe = true;
+    world.on_script = probe_hangs;
+    world.on_turn = leave_as_it_is_probed_again;
+    world_run(&world);
+    expect_end(HOST_HEALTHY, "");
+    cr_expect_eq(world.reprobed, -1);
+    cr_expect_str_eq(machine->lock_id, "");
+}
+
 Test(host, guard_that_is_found_shortly_before_it_goes_back_judges_nothing) {
     bool confirmed_once = false, late_once = false;
     for (uint64_t left_ms = 20; left_ms < 600; left_ms += 10) {

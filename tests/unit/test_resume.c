@@ -229,7 +229,7 @@ Test(resume, waves_are_done_only_when_all_their_hosts_are) {
     cr_assert_eq(plan->waves_done, 0);
 }
 
-Test(resume, hosts_of_a_wave_that_bakes_are_asked_again) {
+Test(resume, hosts_of_a_wave_under_way_are_asked_again) {
     activate("h1", HOST_HEALTHY);
     plan = resume_new(view, true);
     cr_assert_eq(plan->hosts[0].how, RESUME_ASK);

@@ -5,6 +5,8 @@
  *   no host begins once a budget is passed, the run is paused, or outside of its wave;
  *   the failures are never more than the budget, the one that passed it and what was in flight;
  *   a host goes back at most once a try, and every host ends in exactly one end state;
+ *   no host ends healthy that was not probed again when its wave ended (but where it was tried again
+ *   beside the last wave's end);
  *   the run ends; and with the same seed it is the same run.
  */
 #include <criterion/criterion.h>
@@ -44,6 +46,7 @@ struct sim_host {
     bool own_verdict; /* what it goes back on is its own, not the others' */
     bool skip_told;
     bool again;   /* is tried again */
+    bool looked;  /* was probed again since it became healthy */
     uint32_t try; /* what was to happen to an earlier one does not happen any more */
 };
 
@@ -378,10 +381,13 @@ static void on_decision(struct sim *sim, const struct rollout_decision *d) {
         break;
     case ROLLOUT_REPROBE:
         cr_assert_eq(sim->hosts[d->host].state, HOST_HEALTHY);
+        cr_assert_not(sim->hosts[d->host].looked, "h%zu is probed a third time", d->host);
+        sim->hosts[d->host].looked = true;
         happen(sim, d->host, HAPPENS_REPROBED, roll(sim, 3000));
         break;
     case ROLLOUT_PAUSE:
         sim->promote_due |= strcmp(d->reason, "promote") == 0;
+        sim->paused |= strcmp(d->reason, "paused") == 0; /* not where no wave is left to hold */
         break;
     case ROLLOUT_STOP:
         sim->stopped = true;
@@ -480,7 +486,6 @@ static void press_key(struct sim *sim) {
     switch (roll(sim, 6)) {
     case 0:
         control(sim, ROLLOUT_CONTROL_PAUSE, 0);
-        sim->paused = true;
         break;
     case 1:
         control(sim, ROLLOUT_CONTROL_SKIP, host);
@@ -533,13 +538,17 @@ static void check_end(const struct sim *sim) {
     }
     cr_assert_eq(ends, fixture->count, "every host ends once");
     for (size_t i = 0; i < fixture->count; i++) {
-        cr_assert(sim->hosts[i].ended && !sim->hosts[i].in_flight && !sim->hosts[i].back);
+        const struct sim_host *h = &sim->hosts[i];
+        cr_assert(h->ended && !h->in_flight && !h->back);
+        bool asks = fixture->policy.bake_ms > 0 || fixture->hosts[i].health_count > 0;
+        cr_assert(h->state != HOST_HEALTHY || h->looked || h->again || !asks,
+                  "h%zu was healthy once", i);
     }
     seen_stops += sim->stopped;
     cr_assert_eq(rollout_failures(sim->rollout), sim->failures);
     size_t allowed = rollout_failures_allowed(sim->rollout);
-    /* Late ones: a bake fails for as many as the wave has, and a way back may fail. */
-    bool late = fixture->policy.bake_ms > 0 ||
+    /* Late ones: the look at its end fails for as many as the wave has, and a way back may fail. */
+    bool late = fixture->policy.bake_ms > 0 || fixture->hosts[0].health_count > 0 ||
                 fixture->policy.on_failure == INV_ON_FAILURE_ROLLBACK_WAVE ||
                 fixture->policy.on_failure == INV_ON_FAILURE_ROLLBACK_ALL || sim->persons;
     if (!late && sim->passed) {
@@ -587,9 +596,11 @@ static uint64_t play(size_t count, uint64_t seed, unsigned trouble) {
     sim.fixture = f;
     draw_policy(&sim, f);
     sim.persons = roll(&sim, 3) == 0;
+    bool probed = roll(&sim, 2) == 0;
     sim.hosts = xcalloc(count, sizeof(*sim.hosts));
     for (size_t i = 0; i < count; i++) {
         sim.hosts[i].lot = draw_lot(&sim, trouble);
+        f->hosts[i].health_count = probed && (i == 0 || roll(&sim, 10) != 0);
         f->hosts[i].policy.rollback = roll(&sim, 10) != 0;
         if (!f->hosts[i].policy.rollback && sim.hosts[i].lot == LOT_BACK_FAILS) {
             sim.hosts[i].lot = LOT_VERDICT;
