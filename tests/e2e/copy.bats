@@ -11,7 +11,7 @@ setup_file() {
     nix-store --generate-binary-cache-key fleet-test "$T/secret" "$T/public"
     # One that says which port it got, and what was asked of it.
     mkdir -p "$T/cache"
-    PYTHONUNBUFFERED=1 python3 -m http.server --bind 127.0.0.1 --directory "$T/cache" 0 \
+    python3 -u -m http.server --bind 127.0.0.1 --directory "$T/cache" 0 \
         >"$T/port" 2>"$T/asked" 3>&- &
     echo $! >"$T/server"
     for _ in $(seq 600); do grep -q 'port [0-9]' "$T/port" && break; sleep 0.1; done

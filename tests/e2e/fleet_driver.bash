@@ -56,10 +56,10 @@ inventory() {
 }
 
 # fleet WORD...: with the test's inventory and the file's state folder. Standard output and errors
-# are kept in $events and $text, the exit code in `status`.
+# are kept in $events and $text, the exit code in `status`: 124 if it took longer than $limit.
 fleet() {
     status=0
-    timeout -k 15 300 "$FLEET" -i "$inventory" --state-dir "$T/state" "$@" \
+    timeout -k 15 "${limit:-300}" "$FLEET" -i "$inventory" --state-dir "$T/state" "$@" \
         >"$events" 2>"$text" </dev/null 3>&- || status=$?
 }
 

@@ -54,14 +54,23 @@ time.sleep(1000)
 PYTHON
 }
 
+# await_port FILE SCRIPT: until that script of sed's finds one in the file. Sets port.
+await_port() {
+    local end=$((SECONDS + 60))
+    until port=$(sed -n "$2" "$1") && [ -n "$port" ]; do
+        [ $SECONDS -lt $end ]
+        sleep 0.1
+    done
+}
+
 @test "a substituter that does not answer costs no copy" {
     blackhole >"$T/blackhole" 2>&1 3>&- &
     hole=$!
-    until port=$(sed -n 's/^port //p' "$T/blackhole") && [ -n "$port" ]; do sleep 0.1; done
+    await_port "$T/blackhole" 's/^port //p'
     on h1 "cp /etc/nix/nix.conf /etc/nix/nix.conf.kept
            echo 'substituters = http://127.77.0.1:$port' >>/etc/nix/nix.conf"
     inventory h1="$v2"
-    update # which is given up after 75 s; without a limit of ours Nix would wait for minutes
+    limit=120 update # Without a limit of ours Nix would wait for minutes.
     kill "$hole"
     assert_exit 0
     assert_state h1 healthy
@@ -72,9 +81,9 @@ PYTHON
     v3=$(system good v3)
     cache=$(mktemp -d "$T/cache.XXXXXX")
     nix copy --extra-experimental-features nix-command --to "file://$cache" "$v3"
-    python3 -m http.server --bind 127.77.0.1 -d "$cache" 0 >"$T/web" 2>&1 3>&- &
+    python3 -u -m http.server --bind 127.77.0.1 -d "$cache" 0 >"$T/web" 2>&1 3>&- &
     web=$!
-    until port=$(sed -n 's/.* port \([0-9]*\) .*/\1/p' "$T/web") && [ -n "$port" ]; do sleep 0.1; done
+    await_port "$T/web" 's/.* port \([0-9]*\) .*/\1/p'
     on h1 "mkdir -p /etc/nix && printf '%s\n' 'substituters = http://127.77.0.1:$port' 'require-sigs = false' >>/etc/nix/nix.conf"
     inventory h1="$v3"
     update
