@@ -187,3 +187,21 @@ change_known_key() { # HOST
     kill -INT "$first"
     wait "$first" || true
 }
+
+@test "a lock names who has it, since when and for what; one whose lease is over is taken over with a note" {
+    inventory h2="$(system good v3)"
+    hold() { # UNTIL
+        on h2 "mkdir -p /run/fleet; printf 'id abc\nrun r1\nwho ann@laptop pid 7\nsince 2026-01-01T00:00:00Z\nboot %s\nuntil %s\n' \
+            \$(cat /proc/sys/kernel/random/boot_id) $1 >/run/fleet/lock"
+    }
+    hold 99999999999
+    update
+    assert_exit 7
+    assert_state h2 skipped locked
+    for word in ann@laptop 2026-01-01 'run r1' 'fleet unlock h2 --id abc'; do grep -q "$word" "$text"; done
+    hold 1
+    update
+    assert_exit 0
+    assert_state h2 healthy
+    grep -q '"type":"log".*took over a lock whose lease had lapsed: abc r1 ann@laptop' "$events"
+}
