@@ -145,8 +145,8 @@ may_stay() {
     [ "$target" = "$new" ]
 }
 
-# Kills all that runs in this unit but main and its log's keeper. (Without systemd nobody knows more of
-# them than their process group, which run_logged ends.)
+# Kills all that runs in this unit but main and the keeper of its log, which may still be reading. (Without
+# systemd nobody knows more of them than their process group, which run_logged ends.)
 end_leftovers() {
     has_systemd || return 0
     find_processes || return 1
@@ -154,16 +154,25 @@ end_leftovers() {
     while [ $turn -lt 50 ]; do
         others=no
         while read -r pid; do
-            case $pid in
-            "$$" | "$keeper") ;;
-            *) kill -KILL "$pid" 2>/dev/null && others=yes ;;
-            esac
+            is_ours || ! kill -KILL "$pid" 2>/dev/null || others=yes
         done <"$processes"
         [ $others = yes ] || return 0
         sleep 0.1
         turn=$((turn + 1))
     done
     return 1
+}
+
+# True if pid is main, the keeper or the program that the keeper runs.
+is_ours() {
+    case $pid in
+    "$$" | "$keeper") return 0 ;;
+    esac
+    { read -r parent <"/proc/$pid/stat"; } 2>/dev/null || return 1
+    # Behind the name, which may hold blanks and brackets, stand the state and the parent.
+    parent=${parent##*) }
+    parent=${parent#* }
+    [ "${parent%% *}" = "$keeper" ]
 }
 
 # Sets processes: the file of the kernel's that lists those of this unit.
