@@ -109,10 +109,10 @@ static void take_back(struct run *run, size_t index, const char *stop_reason) {
 static void skip_host(struct run *run, const struct rollout_decision *decision) {
     struct error error = ERROR_INIT;
     const char *reason = decision->reason != NULL ? decision->reason : "stopped";
-    error_set(&error, FLEET_ERR_CANCELLED, reason, "%s",
-              strcmp(reason, "budget") == 0
-                  ? "not started: the run stopped before its turn; untouched"
-                  : "not started: the run was stopped; untouched");
+    error_set(&error, FLEET_ERR_CANCELLED, reason, "not started: %s; untouched",
+              strcmp(reason, "budget") == 0         ? "the run stopped before its turn"
+              : strcmp(reason, "last-healthy") == 0 ? "it is the last healthy one of its group"
+                                                    : "stopped before its turn");
     if (!run_skip_again(run, decision->host, &error)) {
         lane_end(run->hosts[decision->host].lane, decision->host, HOST_SKIPPED, &error);
     }

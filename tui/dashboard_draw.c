@@ -56,21 +56,37 @@ void dash_rule(struct screen *screen, int row, const char *title) {
     }
 }
 
+/* Over several rows where there are any; returns the row after. */
+static int draw_wrapped(struct screen *screen, int row, int end_row, const char *text) {
+    while (*text != '\0' && row < end_row) {
+        bool last = row + 1 == end_row;
+        size_t bytes = last ? strlen(text) : screen_fit_words(screen, text, screen->cols);
+        bytes = bytes > 0 ? bytes : strlen(text); /* a character too wide for one column */
+        screen_printf(screen, row++, 0, screen->cols, TONE_PLAIN, "%.*s", (int)bytes, text);
+        text += bytes;
+        text += *text == ' ';
+    }
+    return row;
+}
+
 static void draw_tiny(struct dash *dash) {
-    struct buf text = BUF_INIT;
+    struct buf counts = BUF_INIT;
+    struct buf sentence = BUF_INIT;
     struct screen *screen = &dash->screen;
-    wording_counts(dash->view, &text);
+    wording_counts(dash->view, &counts);
+    dash_sentence(dash, &sentence);
     int row = 0;
     if (screen->rows >= 3) {
         screen_printf(screen, row++, 0, screen->cols, STYLE_BOLD, "%s %s",
                       dash->view->fleet != NULL ? dash->view->fleet : "fleet",
                       wording_short_run(dash->view->run));
     }
-    screen_put(screen, row++, 0, screen->cols, TONE_PLAIN, buf_text(&text));
-    buf_clear(&text);
-    dash_sentence(dash, &text);
-    screen_put(screen, row, 0, screen->cols, TONE_PLAIN, buf_text(&text));
-    buf_free(&text);
+    /* One row each at least, and the sentence has what is left. */
+    int most = screen->rows / 2 > row ? screen->rows / 2 : row + 1;
+    row = draw_wrapped(screen, row, most, buf_text(&counts));
+    draw_wrapped(screen, row, screen->rows, buf_text(&sentence));
+    buf_free(&counts);
+    buf_free(&sentence);
 }
 
 static void draw_story_line(struct dash *dash, int row, const struct model_line *line,

@@ -18,6 +18,10 @@ bool dash_host_is_active(const struct view_host *host) {
     return host->state >= HOST_ACTIVATING && host->state <= HOST_ROLLING_BACK;
 }
 
+bool dash_waits_for_person(const struct view *view) {
+    return view->paused != NULL && strcmp(view->paused, "bake") != 0;
+}
+
 int64_t dash_clock_ms(const struct dash *dash) {
     const struct view *view = dash->view;
     if (view != NULL && view->ended_ms > 0) {
@@ -54,7 +58,9 @@ static void add_clock(const struct dash *dash, struct buf *out) {
     int64_t now = dash_clock_ms(dash);
     int64_t elapsed = now - view->started_ms;
     wording_elapsed(elapsed, out);
-    int64_t left = view->ended || !dash->live ? -1 : model_remaining_ms(view, now);
+    /* What waits for a person has no estimate. */
+    bool goes_on = !view->ended && dash->live && !dash_waits_for_person(view);
+    int64_t left = goes_on ? model_remaining_ms(view, now) : -1;
     if (left > 0) {
         buf_add_text(out, " ~");
         wording_elapsed((elapsed + left + ROUND_MS / 2) / ROUND_MS * ROUND_MS, out);

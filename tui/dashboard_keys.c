@@ -280,7 +280,7 @@ static const struct key_binding bindings[] = {
      true},
     {{'c'},
      "c",
-     NULL,
+     "go on",
      "go on: after a pause, or where a wave waits for promotion",
      EVERYWHERE,
      ask_run,
@@ -296,7 +296,7 @@ static const struct key_binding bindings[] = {
      true},
     {{'r'},
      "r",
-     NULL,
+     "try again",
      "try the selected host again, where it has failed, gone back or been skipped (asks)",
      EVERYWHERE,
      ask_run,
@@ -450,31 +450,66 @@ static int foot_key(struct screen *screen, int row, int col, const char *label, 
     return screen_put(screen, row, col + 1, screen->cols - 1, TONE_DIM, word) + 2;
 }
 
-static void draw_keys(struct dash *dash, int row) {
+/* What is asked of a run that waits, or of a host that ended badly, differs from the rest. */
+static bool is_of_use(const struct dash *dash, int key) {
+    const struct view *view = dash->view;
+    bool waits = dash_waits_for_person(view);
+    const struct view_host *selected =
+        dash->state.selected < view->host_count ? &view->hosts[dash->state.selected] : NULL;
+    bool ended_badly = selected != NULL && host_state_is_end(selected->state) &&
+                       !wording_is_success(view, selected->state);
+    switch (key) {
+    case 'p':
+        return !waits;
+    case 'c':
+        return waits;
+    case 'R':
+        return !ended_badly;
+    case 'r':
+        return ended_badly;
+    default:
+        return true;
+    }
+}
+
+static bool is_offered(const struct dash *dash, const struct key_binding *binding) {
+    bool fleet = dash->state.mode == DASH_FLEET;
+    if (binding->foot == NULL || (binding->modes & IN(dash->state.mode)) == 0) {
+        return false;
+    }
+    if (binding->acts) {
+        return dash->request != NULL && !dash->view->ended && is_of_use(dash, binding->keys[0]);
+    }
+    /* Two have a place of their own. */
+    bool pinned = binding->keys[0] == '?' || binding->keys[0] == 'q';
+    return !pinned && (binding->keys[0] != KEY_ESCAPE || !fleet);
+}
+
+/* The keys on offer, for as long as there is room before `right`; returns the column after. */
+static int draw_offers(struct dash *dash, int row, int col, int right, bool first) {
     struct screen *screen = &dash->screen;
-    const struct dash_state *state = &dash->state;
-    /* The two that nobody may miss stand at the right, whatever the width. */
-    int right = screen->cols - 1 - screen_width(screen, "? keys  q leave");
-    int col = 1;
     for (size_t i = 0; i < ARRAY_LEN(bindings); i++) {
         const struct key_binding *binding = &bindings[i];
-        bool pinned = binding->keys[0] == '?' || binding->keys[0] == 'q';
-        bool back = binding->keys[0] == KEY_ESCAPE;
-        bool here = binding->foot != NULL && (binding->modes & IN(state->mode)) && !pinned &&
-                    (!binding->acts || dash->request != NULL) &&
-                    (!back || state->mode != DASH_FLEET);
-        const char *word = binding->foot;
-        if (here && state->mode == DASH_LOG && binding->keys[0] == '/') {
-            word = "search";
-        }
-        if (!here) {
+        /* What the run waits for stands first, so that there is room for it on every screen. */
+        if (!is_offered(dash, binding) || (binding->keys[0] == 'c') != first) {
             continue;
         }
+        bool searches = dash->state.mode == DASH_LOG && binding->keys[0] == '/';
+        const char *word = searches ? "search" : binding->foot;
         int width = screen_width(screen, binding->label) + 1 + screen_width(screen, word);
         if (col + width + 2 <= right) {
             col = foot_key(screen, row, col, binding->label, word);
         }
     }
+    return col;
+}
+
+static void draw_keys(struct dash *dash, int row) {
+    struct screen *screen = &dash->screen;
+    /* The two that nobody may miss stand at the right, whatever the width. */
+    int right = screen->cols - 1 - screen_width(screen, "? keys  q leave");
+    int col = draw_offers(dash, row, 1, right, true);
+    draw_offers(dash, row, col, right, false);
     int at = foot_key(screen, row, right, "?", "keys");
     foot_key(screen, row, at, "q", "leave");
 }

@@ -84,6 +84,8 @@ void dash_rule(struct screen *screen, int row, const char *title);
 /* "17:04:31", local time. */
 void dash_time(int64_t at_ms, struct buf *out);
 bool dash_host_is_active(const struct view_host *host);
+/* Paused, or before a promotion; a bake ends by itself. */
+bool dash_waits_for_person(const struct view *view);
 
 /* ---- dashboard_head.c: the lines that are always in view; return the row after ---- */
 

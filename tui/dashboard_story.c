@@ -190,6 +190,8 @@ static void tell_pause(struct model *model, const struct event *event) {
     struct buf words = BUF_INIT;
     if (event->reason != NULL && strcmp(event->reason, "bake") == 0) {
         buf_printf(&words, "wave %u bakes before it is probed again", event->wave);
+    } else if (event->reason != NULL && strcmp(event->reason, "promote") == 0) {
+        buf_add_text(&words, "the next wave waits for promotion");
     } else {
         buf_add_text(&words, "paused");
         add_words(&words, ": ", event->message);

@@ -22,25 +22,12 @@ void pane_title(struct pane *pane, const char *title) {
     screen_put(pane->screen, row, 1, pane->screen->cols, STYLE_BOLD, title);
 }
 
-/* Bytes of `text` for a row: up to the last blank in its second half, or what fits. */
-static size_t row_bytes(const struct screen *screen, const char *text, int width) {
-    size_t fits = screen_fit(screen, text, width);
-    if (strlen(text) == fits) {
-        return fits;
-    }
-    size_t cut = fits;
-    while (cut > fits / 2 && text[cut] != ' ') {
-        cut--;
-    }
-    return cut > fits / 2 ? cut : fits;
-}
-
 void pane_pair(struct pane *pane, const char *label, unsigned style, const char *text) {
     struct screen *screen = pane->screen;
     int width = screen->cols - 1 - PANE_LABEL_COLS;
     for (int i = 0; i == 0 || *text != '\0'; i++) {
         int row = pane_row(pane);
-        size_t bytes = i + 1 < PAIR_ROWS ? row_bytes(screen, text, width) : strlen(text);
+        size_t bytes = i + 1 < PAIR_ROWS ? screen_fit_words(screen, text, width) : strlen(text);
         screen_put(screen, row, 1, PANE_LABEL_COLS, TONE_DIM, i == 0 ? label : "");
         screen_printf(screen, row, PANE_LABEL_COLS, screen->cols - 1, style, "%.*s", (int)bytes,
                       text);

@@ -221,7 +221,7 @@ static const char *skip_words(const struct view_host *host) {
     static const char *const words[][2] = {
         {"offline", "not reached; it is optional"},
         {"budget", "untouched: the run stopped"},
-        {"stopped", "untouched: the run was stopped"},
+        {"stopped", "untouched: stopped before its turn"},
         {"last-healthy", "untouched: the last healthy one of its group"},
     };
     for (size_t i = 0; host->reason != NULL && i < ARRAY_LEN(words); i++) {

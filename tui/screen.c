@@ -139,6 +139,18 @@ size_t screen_fit(const struct screen *screen, const char *text, int width) {
     return taken;
 }
 
+size_t screen_fit_words(const struct screen *screen, const char *text, int width) {
+    size_t fits = screen_fit(screen, text, width);
+    if (strlen(text) == fits) {
+        return fits;
+    }
+    size_t cut = fits;
+    while (cut > fits / 2 && text[cut] != ' ') {
+        cut--;
+    }
+    return cut > fits / 2 ? cut : fits;
+}
+
 /* As screen_put, with nothing marked. */
 static int put_cut(struct screen *screen, int row, int col, int end, unsigned style,
                    const char *text) {

@@ -55,6 +55,8 @@ void screen_mark(struct screen *screen, int row, int col, int end, unsigned flag
 int screen_width(const struct screen *screen, const char *text);
 /* Bytes of `text` that fill at most `width` columns, but at least one character. */
 size_t screen_fit(const struct screen *screen, const char *text, int width);
+/* The same, up to the last blank in its second half where the text doesn't fit. */
+size_t screen_fit_words(const struct screen *screen, const char *text, int width);
 
 /* One row as text without blanks at its end: for tests and pictures. */
 void screen_row_text(const struct screen *screen, int row, struct buf *out);

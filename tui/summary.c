@@ -225,7 +225,7 @@ static void write_skipped(const struct view *view, struct buf *out) {
     } groups[] = {
         {"offline", "skipped, not reached (optional)"},
         {"budget", "skipped, untouched, because the run stopped"},
-        {"stopped", "skipped, untouched: the run was stopped"},
+        {"stopped", "skipped, untouched: stopped before their turn"},
         {"last-healthy", "skipped: the last healthy one of its group"},
     };
     for (size_t i = 0; i < ARRAY_LEN(groups); i++) {

@@ -104,7 +104,7 @@ roll_out() { # version: of all four hosts, one at a time, in two waves
     local top
     top=$(system good "$1")
     inventory h1="$top" h2="$top" h3="$top" h4="$top" 'defaults.policy.waves=[1, "100%"]' \
-        'defaults.policy.max_parallel=1' 'defaults.policy.min_healthy_time="2s"'
+        'defaults.policy.max_parallel=1' 'defaults.policy.min_healthy_time="2s"' "${@:2}"
 }
 
 # The run is over on that screen, which stays: its journal played back gives the same cells, byte for
@@ -129,11 +129,14 @@ same_in_playback() {
 }
 
 @test "a rollout is shown live; its end looks the same in playback" {
-    roll_out v1
+    roll_out v1 'defaults.policy.promote="manual"'
     open_shell "$screen"
     begin_fleet "$screen" update --yes
     sees "$screen" 'wave 1 of 2'
     press "$screen" 'stays open' o
+    sees "$screen" 'wave 2 waits for promotion'
+    sees "$screen" ' c go on  Enter detail' # the notice is gone
+    press "$screen" 'asked to go on' c
     same_in_playback "$screen" 'over: done (exit 0)'
     grep -q healthy "$T/live"
     press "$screen" 'code 0' q
@@ -184,10 +187,10 @@ click() { # name, button, column, row
     bad=$(system unit-fails v8b)
     inventory h1="$good" h2="$bad" h3="$good" h4="$good" 'defaults.policy.waves=[2, "100%"]' \
         'defaults.policy.max_parallel=2' 'defaults.policy.max_failed=4' \
-        'defaults.policy.min_healthy_time="2s"'
+        'defaults.policy.min_healthy_time="2s"' 'defaults.policy.prestage="all"'
     open_shell "$screen"
     begin_fleet "$screen" update --yes
-    sees_match "$screen" '[●✓] h1 ' # both have been granted
+    sees_match "$screen" '[●✓] h1 ' # both have been granted, as all had been staged by then
     press "$screen" 'asked to pause' p
     sees "$screen" '↺ h2 ' # whoever needs a person stands first
     sees "$screen" '1 of 4 healthy'

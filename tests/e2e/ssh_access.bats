@@ -141,14 +141,18 @@ begin_stalled() {
     grep -q '"line":"the connection was lost' "$events"
 }
 
-@test "an encrypted key is asked for at the terminal, before anything else" {
+@test "an encrypted key is asked for at the terminal, before the dashboard takes it" {
     inventory h5="$(system good v2)" "hosts.h5.identity_file=\"$T/locked\""
     status=0
     # With CI set nothing ever asks.
-    env -u CI timeout 60 "$support/answer_tty.py" 'a passphrase' "$FLEET" -i "$inventory" \
-        --state-dir "$T/state" update --plain h5 >"$text" 2>&1 </dev/null || status=$?
+    env -u CI TERM=xterm-256color timeout 60 "$support/answer_tty.py" 'a passphrase' "$FLEET" \
+        -i "$inventory" --state-dir "$T/state" update --tui h5 >"$text" 2>&1 </dev/null || status=$?
     assert_exit 0
-    grep -q "$T/locked" "$text"
+    local asked
+    asked=$(<"$text")
+    asked=${asked%%$'\e[?1049h'*}
+    [[ $asked == *"$T/locked"* ]]
+    [ ${#asked} -lt "$(wc -c <"$text")" ] # else the screen was never taken
     run -1 grep -q 'a passphrase' "$text"
     assert_serves h5 v2
     # Without one it says so and reaches nothing.

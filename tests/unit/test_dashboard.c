@@ -351,6 +351,63 @@ Test(dashboard, pause_go_on_and_skip_ask_at_once) {
     cr_expect_str_eq(asked_host, "db1");
 }
 
+static void pause_for(const char *reason) {
+    struct event *event = say(EVENT_PAUSE, NULL);
+    event->reason = xstrdup(reason);
+    event->wave = 1;
+    tell(event);
+}
+
+Test(dashboard, the_foot_offers_what_is_of_use_now) {
+    begin(6, 2);
+    expect("p pause  R roll back");
+    expect_not("go on");
+    pause_for("promote");
+    expect(" c go on  Enter detail");
+    expect_not("p pause");
+    expect("the next wave waits for promotion");
+    screen_resize(&dash.screen, 10, 40);
+    expect(" c go on  Enter detail");
+    screen_resize(&dash.screen, 24, 80);
+    tell(say(EVENT_PROMOTE, NULL));
+    expect_not("go on");
+    pause_for("bake"); /* ends by itself */
+    expect("p pause");
+    tell(say(EVENT_PROMOTE, NULL));
+    /* Who failed is selected. */
+    move_to("api1", HOST_ROLLED_BACK, "web: refused");
+    expect("r try again");
+    expect_not("R roll back");
+    struct event *end = say(EVENT_RUN_END, NULL);
+    end->exit = 3;
+    tell(end);
+    expect("Enter detail");
+    expect_not("try again");
+    expect_not("p pause");
+}
+
+Test(dashboard, a_run_that_waits_for_a_person_has_no_estimate) {
+    begin(2, 1);
+    move_to("db1", HOST_ACTIVATING, NULL);
+    now_ms += 30000;
+    move_to("db1", HOST_HEALTHY, NULL);
+    expect("00:30 ~");
+    pause_for("promote");
+    expect_not("00:30 ~");
+    tell(say(EVENT_PROMOTE, NULL));
+    expect("00:30 ~");
+}
+
+Test(dashboard, a_few_cells_hold_the_whole_sentence) {
+    begin(3, 1);
+    move_to("db1", HOST_ACTIVATING, NULL);
+    pause_for("promote");
+    screen_resize(&dash.screen, 6, 20);
+    expect("demo x7k2q9");
+    expect("1 activating, 2\nwaiting\n");
+    cr_expect_lt(row_of("wave 1 is done"), row_of("promote"), "the sentence is cut");
+}
+
 Test(dashboard, a_reader_of_another_run_asks_nothing) {
     begin(2, 1);
     dash.request = NULL;
