@@ -77,6 +77,9 @@ enum option_group {
 enum option_kind {
     OPTION_IS_FLAG,
     OPTION_IS_TEXT,
+    OPTION_IS_TAGS,     /* a tag expression */
+    OPTION_IS_SELECTOR, /* host names and @tags, comma separated */
+    OPTION_IS_RUN,      /* a run's id */
     OPTION_IS_FILE,     /* completed as a path */
     OPTION_IS_NUMBER,   /* from 1 */
     OPTION_IS_DURATION, /* "30s" */
