@@ -42,12 +42,35 @@ static const char *planned_file(const struct args *args) {
     return args_value(args, OPTION_PLAN);
 }
 
+/* Our own machine: fleet would go down with it, and the run with fleet. */
+static int refuse_own_reboot(const struct context *context, enum run_action action) {
+    bool may_end_so = action == ACTION_SWITCH || action == ACTION_ROLLBACK;
+    for (size_t i = 0; i < context->host_count; i++) {
+        const struct inv_host *host = context->hosts[i];
+        bool reboots =
+            action == ACTION_REBOOT || (may_end_so && host->policy.reboot == INV_REBOOT_ALWAYS);
+        if (host->local && reboots) {
+            fprintf(stderr,
+                    "fleet: %s is the machine that fleet runs on (its address is \"local\"), and a "
+                    "reboot would end this run: leave it out with --exclude %s, %sand reboot it "
+                    "by hand; nothing was touched\n",
+                    host->name, host->name,
+                    action == ACTION_REBOOT ? "" : "or give it the policy \"reboot\": \"never\", ");
+            return EXIT_USAGE;
+        }
+    }
+    return 0;
+}
+
 static int prepare(struct context *context, enum run_action action) {
     const char *plan = planned_file(context->args);
     const char *undone = args_value(context->args, OPTION_RUN);
     int code = context_load(context);
     if (code == 0) {
         code = plan != NULL ? planned_load(context, plan, &run_planned) : context_select(context);
+    }
+    if (code == 0) {
+        code = refuse_own_reboot(context, action);
     }
     if (code == 0) {
         code = context_surroundings(context);

@@ -269,7 +269,45 @@ const struct command *command_find(const char *name) {
     return NULL;
 }
 
+/* What other programs call a command, and what people ask of a run that goes on. */
+static const char *instead_of(const char *name) {
+    static const struct {
+        const char *name, *instead;
+    } others[] = {
+        {"apply", "`fleet update`"},
+        {"deploy", "`fleet update`"},
+        {"switch", "`fleet update`"},
+        {"upgrade", "`fleet update`"},
+        {"diff", "`fleet plan`"},
+        {"hosts", "`fleet list`"},
+        {"info", "`fleet status`"},
+        {"log", "`fleet show RUN HOST`"},
+        {"logs", "`fleet show RUN HOST`"},
+        {"runs", "`fleet history`"},
+        {"run", "`fleet exec`"},
+        {"validate", "`fleet check`"},
+        {"pause", "the key p in the run's own dashboard"},
+        {"retry", "`fleet update HOST` once the run is over, or the key r in its own dashboard"},
+        {"skip", "--exclude HOST from the start, or the key x in the run's own dashboard"},
+        {"abort", "a second Ctrl-C in the run's own terminal, or the key A in its dashboard"},
+        {"cancel", "Ctrl-C in the run's own terminal: what is under way ends well"},
+        {"drain", "Ctrl-C in the run's own terminal: what is under way ends well"},
+        {"stop", "Ctrl-C in the run's own terminal: what is under way ends well"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        if (strcmp(others[i].name, name) == 0) {
+            return others[i].instead;
+        }
+    }
+    return NULL;
+}
+
 int command_refuse(const char *name, struct error *error) {
+    const char *instead = instead_of(name);
+    if (instead != NULL) {
+        return error_set(error, FLEET_ERR_USAGE, "usage", "there is no command '%s'; it is %s",
+                         name, instead);
+    }
     const char *names[ARRAY_LEN(commands)];
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
         names[i] = commands[i].name;

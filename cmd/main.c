@@ -8,6 +8,7 @@
  * nothing down at the end: a thread that was left behind in a read (transport/nar_feed.h) may come
  * back just then and use it.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
 #include <openssl/crypto.h>
@@ -15,6 +16,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -25,10 +27,12 @@
 
 #define FIRST_OWN_FD 3
 
-/* Opens what is missing of stdin, stdout and stderr, so that no socket ever gets their numbers. */
+/* Opens what is missing of stdin, stdout and stderr, so that no socket ever gets their numbers. A
+ * stdout that was closed stays one that can't be written, so that what gets lost is noticed. */
 static void fill_standard_fds(void) {
     for (int fd = 0; fd < FIRST_OWN_FD; fd++) {
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) {
+        int mode = fd == STDOUT_FILENO ? O_RDONLY : O_RDWR;
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", mode) != fd) {
             _exit(EXIT_SYSTEM);
         }
     }
@@ -101,15 +105,22 @@ static bool is_reader_gone(void) {
     return poll(&output, 1, 0) == 1 && (output.revents & POLLERR) != 0;
 }
 
+/* What was printed may have been lost: a full disk, a closed output, a pipe that nobody reads. */
+static int settle_output(int code) {
+    errno = 0;
+    bool lost = fflush(stdout) != 0;
+    int errnum = errno;
+    if (!lost && ferror(stdout) == 0) {
+        return code;
+    }
+    if (!is_reader_gone()) {
+        fprintf(stderr, "fleet: the output could not be written%s%s; what it said is lost\n",
+                errnum != 0 ? ": " : "", errnum != 0 ? strerror(errnum) : "");
+    }
+    return code == EXIT_DONE ? EXIT_SYSTEM : code;
+}
+
 int main(int argc, char **argv) {
     prepare_process();
-    int code = run(argc, argv);
-    /* What was printed may have been lost: a full disk, a pipe that is closed. */
-    if ((fflush(stdout) != 0 || ferror(stdout) != 0) && code == EXIT_DONE) {
-        if (!is_reader_gone()) {
-            fputs("fleet: the output could not be written\n", stderr);
-        }
-        code = EXIT_SYSTEM;
-    }
-    return code;
+    return settle_output(run(argc, argv));
 }

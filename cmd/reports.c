@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cmd/context.h"
@@ -30,15 +31,21 @@ static char *folder_of(const char *path) {
 }
 
 int reports_check(const struct args *args) {
-    for (size_t i = 0; i < ARRAY_LEN(reports); i++) {
-        const char *path = args_value(args, reports[i].option);
+    static const enum option_id written[] = {OPTION_JUNIT, OPTION_METRICS, OPTION_OUT};
+    for (size_t i = 0; i < ARRAY_LEN(written); i++) {
+        const char *name = option_defs[written[i]].name;
+        const char *path = args_value(args, written[i]);
+        struct stat there;
         if (path == NULL) {
             continue;
         }
         AUTO_FREE char *folder = folder_of(path);
         if (access(folder, W_OK | X_OK) != 0) {
-            return context_usage(args, "--%s: nothing can be written in %s: %s",
-                                 option_defs[reports[i].option].name, folder, strerror(errno));
+            return context_usage(args, "--%s: nothing can be written in %s: %s", name, folder,
+                                 strerror(errno));
+        }
+        if (stat(path, &there) == 0 && S_ISDIR(there.st_mode)) {
+            return context_usage(args, "--%s: %s is a folder; name a file in it", name, path);
         }
     }
     return 0;

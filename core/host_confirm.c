@@ -215,8 +215,11 @@ enum step_result step_verify(struct host *host) {
         host_set_end(host, HOST_ROLLED_BACK, "%s", host->back_why.message);
         host_tell_old_probes(host);
     } else {
+        bool by_hand = host->plan.inv->local && host_says(reply, "reboot_needed", "yes") &&
+                       host->plan.inv->policy.reboot != INV_REBOOT_NEVER;
         host_set_end(host, HOST_HEALTHY, "%s",
-                     ""); /* the state says it, the generation stands beside */
+                     by_hand ? "a reboot is due, and left to you: fleet runs on this machine"
+                             : ""); /* the state says it, the generation stands beside */
     }
     return host_go(host, STEP_END);
 }

@@ -16,7 +16,8 @@
 bool host_reboot_is_due(const struct host *host, const struct target_reply *reply) {
     bool of_update =
         host->plan.run->action == ACTION_SWITCH || host->plan.run->action == ACTION_ROLLBACK;
-    if (!of_update || host->going_back || host->booted_anew) {
+    /* Our own machine is rebooted by whoever sits at it. */
+    if (!of_update || host->going_back || host->booted_anew || host->plan.inv->local) {
         return false;
     }
     switch (host->plan.inv->policy.reboot) {

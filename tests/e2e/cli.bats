@@ -86,6 +86,14 @@ with_dead() {
     done
 }
 
+@test "what other programs call it is answered with fleet's own word" {
+    for words in "deploy:fleet update" "logs:fleet show" "pause:the key p" "stop:Ctrl-C"; do
+        run "$FLEET" "${words%%:*}"
+        [ "$status" = 2 ]
+        [[ $output == *"there is no command '${words%%:*}'; it is "*"${words##*:}"* ]]
+    done
+}
+
 @test "list prints a table and JSON" {
     run --separate-stderr "$FLEET" -i "$GOLDEN/fleet.json" list
     [ "$status" = 0 ]
@@ -141,13 +149,6 @@ with_dead() {
     [ "$status" = 2 ]
 }
 
-@test "a full disk behind stdout is noticed" {
-    run "$FLEET" --help >/dev/null
-    run bash -c '"$FLEET" --help >/dev/full'
-    [ "$status" = 1 ]
-    [[ $output == *"could not be written"* ]]
-}
-
 @test "a reader who has had enough is no failure to be told of" {
     run bash -c 'exec 3> >(exec true); wait $!; "$FLEET" completion bash >&3'
     [ "$status" = 1 ]
@@ -163,14 +164,54 @@ with_dead() {
     cp "$GOLDEN/fleet.json" fleet.json
     PATH=$(dirname "$FLEET"):$PATH run bash -c '
         source complete.bash
-        ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _fleet fleet "${@: -1}" "${@: -2:1}"; echo "${COMPREPLY[*]}"; }
+        # What bash would replace is the last word, or what is behind its last : @ or =.
+        ask() { COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}; _fleet fleet "${part-${@: -1}}"; echo "${COMPREPLY[*]}"; }
         ask fleet upd
         ask fleet update --acti
         ask fleet update --action ""
         ask fleet list d
-        ask fleet list @p'
+        ask fleet list @p
+        part=p ask fleet list @p
+        ask fleet list --tag ""
+        part=p ask fleet list --tag=p
+        ask fleet list --tag db+!pro
+        ask fleet list --exclude d
+        ask fleet list --on db1,@pro
+        ask fleet --tag db list @p
+        ask fleet exec db1 -- ls ""
+        ask fleet ssh ""'
     [ "$status" = 0 ]
     as_golden complete-bash.txt
+}
+
+@test "completion runs nothing of an inventory, and offers no name that a shell would" {
+    jq -n '{version: 1, hosts: {db1: {address: "local", system: {path: "/nix/store/3k7xjq1c0v9r8l2p5n4m6a0z1y2w3v4s-x"},
+        tags: ["$(touch${IFS}pwned)", "`touch${IFS}pwned`", "*", "a;b", "\u0027", "db", "web"]}}}' >fleet.json
+    "$FLEET" completion bash >complete.bash
+    "$FLEET" completion fish >complete.fish
+    PATH=$(dirname "$FLEET"):$PATH run bash -c '
+        source complete.bash
+        for COMP_LINE in "fleet list --tag " "fleet list " "fleet list --exclude=" "fleet list @"; do
+            COMP_POINT=${#COMP_LINE}; _fleet fleet ""; echo "${COMPREPLY[*]}"
+        done
+        ! command -v fish >/dev/null || fish -c "source complete.fish; complete -C \"fleet list --tag db,\"" |
+            cut -f 1 >&2'
+    [ "$status" = 0 ]
+    [ ! -e pwned ]
+    [ "${lines[0]}" = "db web" ]
+    [ "${lines[1]}" = "@all @db @web db1" ]
+    [ "${lines[3]}" = "all db web" ]
+    [ "${#lines[@]}" = 4 ] || [ "${lines[4]} ${lines[5]}" = "db,db db,web" ]
+}
+
+@test "an output that is closed or full is an error, whatever the command" {
+    for words in "list" "list --json" "help"; do
+        for to in '>/dev/full' '>&-'; do
+            run bash -c "'$FLEET' -i '$GOLDEN/fleet.json' $words $to"
+            [ "$status" = 1 ]
+            [[ $output == *"could not be written"* ]]
+        done
+    done
 }
 
 @test "the manual page is whole, and docs/fleet.1 is the program's own" {
@@ -181,6 +222,16 @@ with_dead() {
         [ -z "$(man --warnings -l fleet.1 2>&1 >/dev/null)" ]
     fi
     grep -q '^\.SS fleet update' fleet.1
+}
+
+@test "the machine that fleet runs on is not rebooted by it" {
+    jq -n '{version: 1, defaults: {system: {path: "/nix/store/3k7xjq1c0v9r8l2p5n4m6a0z1y2w3v4s-x"}},
+        hosts: {me: {address: "local"}}}' >fleet.json
+    for words in "reboot" "update --reboot always"; do
+        run "$FLEET" $words --yes
+        [ "$status" = 2 ]
+        [[ $output == *"me is the machine that fleet runs on"*"--exclude me"*"nothing was touched"* ]]
+    done
 }
 
 @test "history of no runs is empty" {

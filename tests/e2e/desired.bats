@@ -145,4 +145,11 @@ PY
     [ "$status" = 2 ]
     grep -q -- "--metrics: nothing can be written in /nonexistent" "$T/err"
     [ ! -e "$T/state/fleet/runs" ]
+    fleet plan --out /nonexistent/plan
+    [ "$status" = 2 ]
+    grep -q -- "--out: nothing can be written in /nonexistent" "$T/err"
+    fleet plan --out "$T"
+    [ "$status" = 2 ]
+    grep -q -- "--out: .* is a folder; name a file in it" "$T/err"
+    [ ! -e "$T/state/fleet/plan" ]
 }
