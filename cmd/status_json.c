@@ -50,6 +50,13 @@ static void json_holder(struct buf *line, const struct status *status) {
     } else {
         json_null(line, "deadline_s");
     }
+    if (status->guard == GUARD_REVERTING) {
+        json_number(line, "try", status->guard_says.tries);
+    } else {
+        json_null(line, "try");
+    }
+    bool known = guard_stuck_words(&status->guard_says) != NULL;
+    json_text(line, "stuck", known ? status->guard_says.stuck : NULL);
     json_close(line);
 }
 

@@ -57,7 +57,10 @@ static void note_units(struct buf *notes, const struct target_reply *reply) {
 
 static void note_lock(struct buf *notes, const struct inv_host *host, const struct status *status) {
     if (status->guard != GUARD_NONE) {
-        note(notes, "guard: %s", guard_phase_name(status->guard));
+        struct buf words = BUF_INIT;
+        guard_state_words(&status->guard_says, &words);
+        note(notes, "guard: %s", buf_text(&words));
+        buf_free(&words);
         if (status->guard_deadline_s >= 0) {
             note(notes, "goes back by itself in %lld s unless renewed",
                  (long long)status->guard_deadline_s);

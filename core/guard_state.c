@@ -34,6 +34,15 @@ const char *guard_stuck_words(const struct guard_state *state) {
     return NULL;
 }
 
+void guard_state_words(const struct guard_state *state, struct buf *out) {
+    buf_add_text(out, guard_phase_name(state->phase));
+    if (state->phase == GUARD_REVERTING && state->tries > 1) {
+        const char *stuck = guard_stuck_words(state);
+        buf_printf(out, ", try %d%s%s", state->tries, stuck != NULL ? ": " : "",
+                   stuck != NULL ? stuck : "");
+    }
+}
+
 /* Copies one word, cut to the room there is. */
 static void copy_word(char *to, size_t room, const char *word, size_t len) {
     if (len >= room) {

@@ -40,11 +40,10 @@ static void tell_tries(struct host *host, int tries_before) {
     if (guard->phase != GUARD_REVERTING || guard->tries <= tries_before) {
         return;
     }
-    const char *stuck = guard_stuck_words(guard);
-    char *line = xasprintf("reverting, try %d%s%s", guard->tries, stuck != NULL ? ": " : "",
-                           stuck != NULL ? stuck : "");
-    host_log(host, "fleet", line, strlen(line));
-    free(line);
+    struct buf line = BUF_INIT;
+    guard_state_words(guard, &line);
+    host_log(host, "fleet", buf_text(&line), line.len);
+    buf_free(&line);
 }
 
 void host_take_guard(struct host *host) {

@@ -105,11 +105,11 @@ static void read_guard(const struct target_reply *reply, struct status *ret) {
     if (!says(reply, "guard_alive", "yes")) {
         return;
     }
-    struct guard_state state;
-    const char *line = text_of(reply, "guard");
-    guard_state_parse(line, &state);
+    struct guard_state *says = &ret->guard_says;
+    guard_state_parse(text_of(reply, "guard"), says);
     /* A guard that has not written its first state yet is about to activate. */
-    ret->guard = state.phase != GUARD_NONE ? state.phase : GUARD_ACTIVATING;
+    says->phase = says->phase != GUARD_NONE ? says->phase : GUARD_ACTIVATING;
+    ret->guard = says->phase;
     if (ret->guard == GUARD_ACTIVE) {
         ret->guard_deadline_s = status_guard_left_s(reply);
     }

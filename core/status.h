@@ -48,7 +48,8 @@ struct status {
     int64_t lock_expires_s; /* negative: lapsed */
     /* The guard at work; GUARD_NONE: none. */
     enum guard_phase guard;
-    int64_t guard_deadline_s; /* till it goes back by itself; -1: none */
+    struct guard_state guard_says; /* with its phase */
+    int64_t guard_deadline_s;      /* till it goes back by itself; -1: none */
 };
 
 /* Judges a reply of target_inspect. `desired` may be NULL. Release with status_release; the reply

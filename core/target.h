@@ -39,6 +39,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/base/buf.h"
 #include "core/base/error.h"
 #include "transport/shell.h"
 
@@ -205,5 +206,8 @@ void guard_state_parse(const char *line, struct guard_state *ret);
 const char *guard_phase_name(enum guard_phase phase);
 /* What is in the way of its way back, in words; NULL where nothing is known to be. */
 const char *guard_stuck_words(const struct guard_state *state);
+/* "active", or of a way back that takes longer than one try "reverting, try 4: systemd does not
+ * answer there". */
+void guard_state_words(const struct guard_state *state, struct buf *out);
 
 #endif

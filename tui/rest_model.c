@@ -157,7 +157,10 @@ static void write_notes(struct rest_host *host, const struct status_answer *answ
     const struct status *status = &answer->status;
     struct buf notes = BUF_INIT;
     if (status->guard != GUARD_NONE) {
-        note(&notes, "an update is under way: its guard is %s", guard_phase_name(status->guard));
+        struct buf said = BUF_INIT;
+        guard_state_words(&status->guard_says, &said);
+        note(&notes, "an update is under way: its guard is %s", buf_text(&said));
+        buf_free(&said);
     }
     for (enum drift drift = 0; drift < DRIFT_COUNT; drift++) {
         if (status->drift[drift] && drift != DRIFT_GUARD_ACTIVE) {

@@ -74,10 +74,14 @@ switch_is_busy() {
         esac
     fi
     [ -e /run/nixos/switch-to-configuration.lock ] || return 1
-    inode=$(stat -L -c %i /run/nixos/switch-to-configuration.lock) || return 1
+    # shellcheck disable=SC2046
+    set -- $(stat -L -c '%d %i' /run/nixos/switch-to-configuration.lock)
+    [ $# -eq 2 ] || return 1
+    # MAJOR:MINOR:INODE, the device's numbers in hexadecimal, as the kernel packs them into one.
+    held=$(printf '%02x:%02x:%s' $((($1 >> 8) & 0xfff)) $((($1 & 0xff) | (($1 >> 12) & 0xfff00))) "$2")
     while read -r locked; do
         case $locked in
-        *FLOCK*":$inode 0 EOF") return 0 ;;
+        *FLOCK*" $held 0 EOF") return 0 ;;
         esac
     done </proc/locks
     return 1

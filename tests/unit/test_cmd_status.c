@@ -102,6 +102,19 @@ Test(cmd_status, a_guard_at_work_shows_its_deadline) {
     cr_assert_eq(status.guard_deadline_s, 30);
 }
 
+Test(cmd_status, a_guard_on_its_way_back_says_which_try_and_what_it_waits_for) {
+    judge(OLD, OLD, "",
+          "guard_record yes\nguard_alive yes\nguard reverting n0nce rc=1 why=activation try=4 "
+          "stuck=systemd\n",
+          OLD);
+    expect(false, "guard-active");
+    cr_assert_eq(status.guard_says.tries, 4);
+    struct buf words = BUF_INIT;
+    guard_state_words(&status.guard_says, &words);
+    cr_assert_str_eq(buf_text(&words), "reverting, try 4: systemd does not answer there");
+    buf_free(&words);
+}
+
 Test(cmd_status, a_record_without_a_guard_is_unfinished) {
     judge(NEW, NEW, RECORD(NEW), "guard_alive no\nguard_record yes\n", NULL);
     expect(false, "commit-unfinished");

@@ -169,6 +169,7 @@ Test(rest, long_words_of_a_detail_are_not_cut) {
 Test(rest, an_update_under_way_is_seen_with_its_guard) {
     struct status status = good(7);
     status.guard = GUARD_ACTIVE;
+    status.guard_says.phase = GUARD_ACTIVE;
     status.guard_deadline_s = 42;
     status.in_sync = false;
     look(0, &status, NULL);

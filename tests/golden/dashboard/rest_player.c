@@ -87,6 +87,7 @@ static void look(struct rest *rest, size_t host, size_t kind) {
     } else if (kind == 2) {
         answer.status.in_sync = false;
         answer.status.guard = GUARD_ACTIVE;
+        answer.status.guard_says.phase = GUARD_ACTIVE;
         answer.status.guard_deadline_s = 42;
     } else if (kind == 3) {
         answer.probes = &bad;
