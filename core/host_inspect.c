@@ -111,6 +111,24 @@ static enum step_result refuse_guard(struct host *host, const struct target_repl
     return result;
 }
 
+/* The copy has a channel of its own beside the shell's. */
+static bool may_copy(const struct host *host) {
+    switch (host->plan.run->action) {
+    case ACTION_SWITCH:
+    case ACTION_BOOT:
+    case ACTION_TEST:
+    case ACTION_DRY_ACTIVATE:
+    case ACTION_PUSH:
+        return true;
+    case ACTION_BUILD:
+    case ACTION_ROLLBACK:
+    case ACTION_REBOOT:
+    case ACTION_COUNT:
+        break;
+    }
+    return false;
+}
+
 /* The reasons to touch nothing at all, each with its remedy. */
 static enum step_result refuse(struct host *host, const struct target_reply *reply) {
     const char *name = host->plan.inv->name;
@@ -125,6 +143,11 @@ static enum step_result refuse(struct host *host, const struct target_reply *rep
         return host_failf(host, FLEET_ERR_REMOTE, "no-nix",
                           "no nix-store program was found there (looked in "
                           "/run/current-system/sw/bin, the Nix profiles and PATH): install Nix");
+    }
+    if (may_copy(host) && conn_is_narrow(host->link.conn)) {
+        return host_failf(host, FLEET_ERR_REMOTE, "channel-refused",
+                          "its sshd allows one session a connection, and a copy takes two: set "
+                          "MaxSessions to 2 or more in its sshd_config (sshd's default is 10)");
     }
     return host_says(reply, "guard_alive", "yes") ? refuse_guard(host, reply) : STEP_DONE;
 }

@@ -300,10 +300,9 @@ static int fill_jump(struct spec_set *set, struct spec_node *node, const struct 
         return 0;
     }
     if (config->proxy_command != NULL) {
-        return error_set(error, FLEET_ERR_USAGE, "usage",
-                         "%s: ssh_config gives it a ProxyCommand, which fleet does not run; use a "
-                         "ProxyJump, or \"jump\" in the inventory",
-                         node->spec.name);
+        node->spec.unsupported =
+            "ssh_config gives it a ProxyCommand, which fleet does not run: use a "
+            "ProxyJump there, or \"jump\" in the inventory";
     }
     return 0;
 }

@@ -46,8 +46,8 @@ static size_t unknown_specs(const struct spec_set *set, bool targets,
     size_t count = 0;
     for (size_t i = 0; i < set->count; i++) {
         const struct spec_node *node = set->nodes[i];
-        bool asked = node->ask && !node->spec.local && node->spec.host_key_count == 0 &&
-                     (targets || node->builds);
+        bool asked = node->ask && !node->spec.local && node->spec.unsupported == NULL &&
+                     node->spec.host_key_count == 0 && (targets || node->builds);
         if (asked && !is_known(cache, &node->spec)) {
             ret[count++] = &node->spec;
         }

@@ -14,6 +14,10 @@ void conn_close(struct conn *conn) {
     conn->ops->close(conn);
 }
 
+bool conn_is_narrow(const struct conn *conn) {
+    return conn->ops->is_narrow != NULL && conn->ops->is_narrow(conn);
+}
+
 int stream_write(struct stream *stream, const void *data, size_t len) {
     return stream->ops->write(stream, data, len);
 }

@@ -93,6 +93,7 @@ struct conn_ops {
     struct stream *(*tunnel)(struct conn *conn, const char *host, uint16_t port,
                              const struct stream_handlers *handlers, void *arg);
     void (*close)(struct conn *conn);
+    bool (*is_narrow)(const struct conn *conn); /* NULL: it never is */
 };
 struct conn {
     const struct conn_ops *ops;
@@ -109,6 +110,9 @@ struct stream *conn_tunnel(struct conn *conn, const char *host, uint16_t port,
                            const struct stream_handlers *handlers, void *arg);
 /* Closes all streams without their on_end and then itself; on_closed comes later. */
 void conn_close(struct conn *conn);
+/* True if the far side has refused a second command beside the one that runs (sshd's MaxSessions 1).
+ * Known by the time that a first command has answered. */
+bool conn_is_narrow(const struct conn *conn);
 
 /* Queues bytes (copied). 0, or FLEET_ERR_LOST after the end. There is no limit: the writer asks
  * stream_queued and waits for on_drain. */

@@ -218,10 +218,17 @@ static void session_close(struct conn *conn) {
     ssh_engine_kick(session->engine, session);
 }
 
+/* The spare channel is asked for as soon as there is a first one. */
+static bool session_is_narrow(const struct conn *conn) {
+    const struct ssh_session *session = (const struct ssh_session *)conn;
+    return session->spare_refused && session->sessions < 2;
+}
+
 static const struct conn_ops session_ops = {
     .exec = ssh_channel_exec,
     .tunnel = ssh_channel_tunnel,
     .close = session_close,
+    .is_narrow = session_is_narrow,
 };
 
 static struct ssh_session *session_new(struct ssh_engine *engine, const struct conn_spec *spec,

@@ -83,8 +83,19 @@ void ssh_connect_arm(struct ssh_session *session, uint64_t timeout_ms) {
     uv_timer_start(&session->timer, on_attempt_timeout, timeout_ms, 0);
 }
 
+static void on_unsupported(uv_timer_t *timer) {
+    struct ssh_session *session = container_of(timer, struct ssh_session, timer);
+    struct error error;
+    error_set(&error, FLEET_ERR_UNREACHABLE, "unsupported", "%s", session->spec->unsupported);
+    ssh_session_lost(session, &error);
+}
+
 void ssh_connect_start(struct ssh_session *session) {
     session->state = SSH_CONNECTING;
+    if (session->spec->unsupported != NULL) {
+        uv_timer_start(&session->timer, on_unsupported, 0, 0);
+        return;
+    }
     if (session->spec->jump != NULL) {
         session->jump = ssh_jump_join(session, session->spec->jump);
         ssh_engine_kick(session->engine, session);

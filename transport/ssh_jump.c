@@ -47,7 +47,8 @@ static bool same_spec(const struct conn_spec *a, const struct conn_spec *b) {
         a->host_key_check != b->host_key_check || a->identity_count != b->identity_count ||
         a->identities_only != b->identities_only || a->host_key_count != b->host_key_count ||
         a->known_hosts_count != b->known_hosts_count || !same_text(a->user, b->user) ||
-        !same_text(a->host_key_alias, b->host_key_alias)) {
+        !same_text(a->host_key_alias, b->host_key_alias) ||
+        !same_text(a->unsupported, b->unsupported)) {
         return false;
     }
     bool same = true;

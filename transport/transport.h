@@ -36,6 +36,7 @@ struct conn_spec {
     size_t host_key_count;
     const char *host_key_alias; /* or NULL */
     enum host_key_check host_key_check;
+    const char *unsupported;      /* why fleet can't connect there, in words; or NULL */
     const struct conn_spec *jump; /* or NULL; any depth */
     uint64_t connect_timeout_ms;  /* for each address: TCP, key exchange and authentication */
     uint64_t keepalive_ms;        /* a peer silent for three times this long is lost; 0: 15 s */

@@ -72,6 +72,57 @@ drift() { field "$1" '.drift | join(" ")'; }
     assert_exit 0
 }
 
+@test "a guard on its way back says which try it is and what it waits for" {
+    inventory "h1=$v0"
+    on h1 'systemd-run -q --unit fleet-guard sleep 100; mkdir -p /run/fleet/guard
+        echo "reverting n0nce rc=1 why=abort try=4 stuck=room" >/run/fleet/guard/state'
+    fleet status --json h1
+    [ "$(field h1 '[.guard.phase, .guard.try, .guard.stuck]')" = '["reverting",4,"room"]' ]
+    fleet status h1
+    grep -q 'guard: reverting, try 4: /run or a disk is full there' "$events"
+    on h1 'systemctl stop fleet-guard; rm -r /run/fleet/guard'
+}
+
+@test "a host that ssh_config sends through a ProxyCommand is refused alone, with the way out" {
+    inventory "h1=$v0" "h2=$v0"
+    printf 'Host %s\n ProxyCommand false\n' "$(address h2)" >"$T/ssh_config"
+    local real=$FLEET
+    printf '#!/bin/sh\nmount --bind %s /etc/ssh/ssh_config && exec %s "$@"\n' "$T/ssh_config" "$real" >"$T/fleet"
+    printf '#!/bin/sh\nexec unshare -m %s "$@"\n' "$T/fleet" >"$T/apart"
+    chmod +x "$T/fleet" "$T/apart"
+    FLEET=$T/apart fleet exec -- true
+    assert_exit 5
+    grep -q 'h2: ssh_config gives it a ProxyCommand, .* use a ProxyJump there, or "jump" in the inventory' "$text"
+    ! grep -q h1: "$text"
+}
+
+@test "an sshd that allows one session a connection is told of before anything is copied" {
+    inventory "h1=$(system good v7)"
+    on h1 'cp /etc/ssh/sshd_config /root/; echo MaxSessions 1 >>/etc/ssh/sshd_config; systemctl restart sshd'
+    fleet exec h1 -- true
+    assert_exit 0
+    update h1
+    assert_exit 3
+    assert_state h1 failed channel-refused 'set MaxSessions to 2 or more'
+    ! grep -q '"to":"staging"' "$events"
+    on h1 'cp /root/sshd_config /etc/ssh/; systemctl restart sshd'
+}
+
+# The kernel lists locks by device and inode, and inodes are counted anew on each file system.
+@test "a lock on another file system's file of the same inode is nobody's activation" {
+    inventory "h1=$v0"
+    on h1 'mkdir -p /run/nixos /run/elsewhere; cd /run/elsewhere; mount -t tmpfs none .; cd .
+        : >/run/nixos/switch-to-configuration.lock
+        wanted=$(stat -c %i /run/nixos/switch-to-configuration.lock)
+        until : >lock && [ "$(stat -c %i lock)" -ge "$wanted" ]; do mv lock "taken-$((i += 1))"; done
+        [ "$(stat -c %i lock)" = "$wanted" ] || exit 1
+        flock lock sh -c "touch /run/held; exec sleep 300" >/dev/null 2>&1 &
+        while [ ! -e /run/held ]; do sleep 0.1; done; grep -q ":$wanted 0 EOF" /proc/locks'
+    fleet status --json h1
+    [[ "$(drift h1)" != *switch-busy* ]]
+    on h1 'pkill -x flock; pkill -x sleep; rm /run/held; umount -l /run/elsewhere'
+}
+
 @test "somebody else's activation, a host without Nix and one that has frozen are named" {
     v1=$(system good v1)
     inventory "h1=$v1" "h2=$v1"

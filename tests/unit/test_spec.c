@@ -163,11 +163,13 @@ Test(spec, jumps_in_a_circle_are_refused) {
     cr_assert_not_null(strstr(error.message, "circle"));
 }
 
-Test(spec, a_proxy_command_is_refused_with_a_way_out) {
+Test(spec, a_proxy_command_is_its_own_hosts_refusal_with_a_way_out) {
     answers[0].host = "a";
     answers[0].proxy_command = "nc %h %p";
-    cr_assert_eq(open_set("{\"a\": {}}"), FLEET_ERR_USAGE);
-    cr_assert_not_null(strstr(error.message, "ProxyJump"));
+    cr_assert_eq(open_set("{\"a\": {\"jump\": \"b\"}, \"b\": {\"address\": \"a\"}}"), 0, "%s",
+                 error.message);
+    cr_assert_null(first_spec()->unsupported, "its way is the inventory's");
+    cr_assert_not_null(strstr(first_spec()->jump->unsupported, "ProxyJump"));
 }
 
 Test(spec, build_hosts_are_resolved_too) {
