@@ -2,7 +2,7 @@
  *
  * By default a host that goes well has two lines (it is activated, it is healthy) and one that
  * doesn't three or four, with the last words of the tool that failed. Hosts that many share a fate
- * with (unchanged, skipped) are told together. `-v` tells every move, every probe and the log.
+ * with (unchanged, skipped, a failure that another host has told of) are told together. `-v` tells every move, every probe and the log.
  * A heartbeat every 30 s says that it is alive and what it waits for.
  */
 #include <stdlib.h>
@@ -22,12 +22,20 @@
 #define STATE_COL    12
 /* So many of one fate in a row still get a line each. */
 #define GROUP_MIN 4
+/* So many different failures are kept to be compared with. */
+#define FAILURES_MAX 16
 
 /* The last lines that a host's tool said since the host's last move. */
 struct tail {
     char *lines[TAIL_LINES];
     size_t count; /* all, of which the last TAIL_LINES are kept */
     char *told;   /* the last message that was printed for it */
+};
+
+/* A failure that was told in full. */
+struct told_failure {
+    char *host;
+    char *message;
 };
 
 struct plain {
@@ -39,6 +47,8 @@ struct plain {
     struct tail *tails; /* by the host's number in the view; one more for lines without host */
     size_t tail_count;
     struct tail shared;
+    struct told_failure failures[FAILURES_MAX];
+    size_t failure_count;
     /* Hosts that are told together. */
     enum host_state group_state;
     char *group_detail;
@@ -232,6 +242,14 @@ static const char *skip_words(const struct view_host *host) {
     return host->reason != NULL ? host->reason : "";
 }
 
+/* Who holds a host, in the line that comes at once; what to do about it stands in the summary. */
+static int message_len(const struct view_host *host) {
+    bool locked =
+        host->state == HOST_SKIPPED && host->reason != NULL && strcmp(host->reason, "locked") == 0;
+    const char *rest = locked ? strstr(host->message, ": ") : NULL;
+    return (int)(rest != NULL ? rest - host->message : (ptrdiff_t)strlen(host->message));
+}
+
 /* What the line says beyond the state's name. */
 static void add_detail(const struct view *view, const struct view_host *host, const char *told,
                        struct buf *out) {
@@ -250,7 +268,7 @@ static void add_detail(const struct view *view, const struct view_host *host, co
     bool news = host->message != NULL && host->message[0] != '\0' &&
                 (told == NULL || strcmp(told, host->message) != 0);
     if (news) {
-        buf_printf(out, "%s%s", out->len > 0 ? ": " : "", host->message);
+        buf_printf(out, "%s%.*s", out->len > 0 ? ": " : "", message_len(host), host->message);
     } else if (out->len == 0 && host->reason != NULL && state_words(host->state)->attention) {
         buf_add_text(out, host->reason);
     }
@@ -273,10 +291,33 @@ static bool is_shared_fate(enum host_state state) {
     return state == HOST_UNCHANGED || state == HOST_SKIPPED;
 }
 
+/* The host that has told of the same failure, or NULL: then this one is kept as the first. */
+static const char *told_by(struct plain *plain, const struct view_host *host) {
+    if (host->state != HOST_FAILED || host->message == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < plain->failure_count; i++) {
+        const struct told_failure *each = &plain->failures[i];
+        if (wording_is_same_failure(each->message, host->message) &&
+            strcmp(each->host, host->name) != 0) {
+            return each->host;
+        }
+    }
+    if (plain->failure_count < FAILURES_MAX) {
+        plain->failures[plain->failure_count++] =
+            (struct told_failure){.host = xstrdup(host->name), .message = xstrdup(host->message)};
+    }
+    return NULL;
+}
+
 static void tell_move(struct plain *plain, const struct event *event, const struct view *view) {
     const struct view_host *host = view_host(view, event->host);
     struct tail *tail = tail_of(plain, view, event->host);
-    if (plain->options.verbosity >= level_of(view, event->from, host->state)) {
+    const char *first = told_by(plain, host);
+    if (first != NULL) {
+        AUTO_FREE char *detail = xasprintf("for the same reason as %s", first);
+        add_to_group(plain, host->name, host->state, detail);
+    } else if (plain->options.verbosity >= level_of(view, event->from, host->state)) {
         struct buf detail = BUF_INIT;
         add_detail(view, host, tail->told, &detail);
         if (is_shared_fate(host->state)) {
@@ -529,6 +570,10 @@ static void plain_free(struct output *output) {
     }
     tail_clear(&plain->shared);
     flush_group(plain);
+    for (size_t i = 0; i < plain->failure_count; i++) {
+        free(plain->failures[i].host);
+        free(plain->failures[i].message);
+    }
     free(plain->tails);
     free(plain->group_detail);
     buf_free(&plain->out);

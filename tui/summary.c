@@ -133,35 +133,6 @@ static void write_detail(const struct view *view, const struct view_host *host, 
     buf_free(&ssh);
 }
 
-static void write_details(const struct view *view, bool color, struct buf *out) {
-    size_t name_width = 0;
-    for (size_t i = 0; i < view->host_count; i++) {
-        if (needs_detail(view, &view->hosts[i])) {
-            size_t width = text_width(view->hosts[i].name);
-            name_width = width > name_width ? width : name_width;
-        }
-    }
-    size_t shown = 0;
-    size_t left_out = 0;
-    for (size_t rank = 0; rank <= ARRAY_LEN(severity); rank++) {
-        for (size_t i = 0; i < view->host_count; i++) {
-            const struct view_host *host = &view->hosts[i];
-            bool ranked = rank < ARRAY_LEN(severity) ? host->state == severity[rank]
-                                                     : host->state == HOST_SKIPPED;
-            if (ranked && needs_detail(view, host)) {
-                if (shown++ < DETAIL_MAX) {
-                    write_detail(view, host, name_width, color, out);
-                } else {
-                    left_out++;
-                }
-            }
-        }
-    }
-    if (left_out > 0) {
-        buf_printf(out, "  and %zu more: fleet show %s\n", left_out, wording_short_run(view->run));
-    }
-}
-
 /* Names that go on a line until it is full. `max` 0: all. */
 struct name_list {
     struct buf *out;
@@ -196,6 +167,85 @@ static void name_list_end(struct name_list *list) {
         buf_printf(list->out, " and %zu more", list->count - list->max);
     }
     buf_add_char(list->out, '\n');
+}
+
+static const char *failure_of(const struct view_host *host) {
+    return host->state != HOST_FAILED ? NULL
+           : host->verdict != NULL    ? host->verdict
+                                      : host->message;
+}
+
+static bool fails_alike(const struct view_host *a, const struct view_host *b) {
+    const char *words = failure_of(a);
+    const char *others = failure_of(b);
+    return words != NULL && others != NULL && wording_is_same_failure(words, others);
+}
+
+/* The hosts behind `first` that failed for the same reason. */
+static void write_alike(const struct view *view, const struct view_host *first, size_t indent,
+                        struct buf *out) {
+    static const char title[] = "the same: ";
+    struct name_list list = {.out = out, .indent = indent + strlen(title), .max = NAMES_MAX};
+    for (const struct view_host *host = first + 1; host < view->hosts + view->host_count; host++) {
+        if (fails_alike(first, host)) {
+            if (list.count == 0) {
+                buf_printf(out, "%*s%s", (int)indent, "", title);
+                list.column = list.indent;
+            }
+            name_list_add(&list, host->name);
+        }
+    }
+    if (list.count > 0) {
+        name_list_end(&list);
+    }
+}
+
+/* Hosts that have a paragraph of their own. */
+struct details {
+    const struct view_host *shown[DETAIL_MAX];
+    size_t count;
+    size_t left_out;
+};
+
+/* Gives the host a paragraph, unless one that failed alike has it, or there are enough. */
+static bool take_detail(struct details *details, const struct view_host *host) {
+    for (size_t i = 0; i < details->count; i++) {
+        if (fails_alike(details->shown[i], host)) {
+            return false;
+        }
+    }
+    if (details->count == DETAIL_MAX) {
+        details->left_out++;
+        return false;
+    }
+    details->shown[details->count++] = host;
+    return true;
+}
+
+static void write_details(const struct view *view, bool color, struct buf *out) {
+    size_t name_width = 0;
+    for (size_t i = 0; i < view->host_count; i++) {
+        if (needs_detail(view, &view->hosts[i])) {
+            size_t width = text_width(view->hosts[i].name);
+            name_width = width > name_width ? width : name_width;
+        }
+    }
+    struct details details = {.count = 0};
+    for (size_t rank = 0; rank <= ARRAY_LEN(severity); rank++) {
+        for (size_t i = 0; i < view->host_count; i++) {
+            const struct view_host *host = &view->hosts[i];
+            bool ranked = rank < ARRAY_LEN(severity) ? host->state == severity[rank]
+                                                     : host->state == HOST_SKIPPED;
+            if (ranked && needs_detail(view, host) && take_detail(&details, host)) {
+                write_detail(view, host, name_width, color, out);
+                write_alike(view, host, 4 + name_width + 2, out);
+            }
+        }
+    }
+    if (details.left_out > 0) {
+        buf_printf(out, "  and %zu more: fleet show %s\n", details.left_out,
+                   wording_short_run(view->run));
+    }
 }
 
 /* Every host in `state` (and with `reason`, unless that is NULL) in one paragraph, if any is. */
@@ -310,8 +360,33 @@ bool summary_next(const struct view *view, size_t room, struct buf *out) {
     return again;
 }
 
+/* A run that max_unreachable has stopped: the ways on without, or with, those who were not reached. */
+static void write_unreached(const struct view *view, struct buf *out) {
+    size_t away = view_count(view, HOST_UNREACHABLE);
+    struct buf names = BUF_INIT;
+    for (size_t i = 0; i < view->host_count; i++) {
+        if (view->hosts[i].state == HOST_UNREACHABLE) {
+            buf_printf(&names, "%s%s", names.len > 0 ? "," : "", view->hosts[i].name);
+        }
+    }
+    buf_printf(out, "  next: once %s, the same again (what is done stays)\n",
+               away == 1 ? "it answers" : "they answer");
+    if (away < view->host_count) {
+        const char *them = away == 1 ? "it" : "them";
+        if (text_width(buf_text(&names)) <= LINE_WIDTH / 2) {
+            buf_printf(out, "        or leave %s out: --exclude %s\n", them, buf_text(&names));
+        }
+        buf_printf(out, "        or go on without %s: --policy max_unreachable=%zu\n", them, away);
+    }
+    buf_free(&names);
+}
+
 static void write_next(const struct view *view, struct buf *out) {
     struct buf text = BUF_INIT;
+    if (!is_interrupted(view) && view->result != NULL && strcmp(view->result, "unreachable") == 0) {
+        write_unreached(view, out);
+        return;
+    }
     if (add_taking_up(view, &text)) {
         buf_printf(out, "  %s\n", buf_text(&text));
     }

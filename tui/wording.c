@@ -119,3 +119,20 @@ bool wording_is_success(const struct view *view, enum host_state state) {
            (state == HOST_STAGED &&
             (view->action == ACTION_PUSH || view->action == ACTION_DRY_ACTIVATE));
 }
+
+bool wording_is_same_failure(const char *a, const char *b) {
+    static const char log_line[] = "\nthe whole log: ";
+    size_t first = strcspn(a, "\n");
+    if (a[first] == '\0' || strncmp(a, b, first + 1) != 0) {
+        return false;
+    }
+    const char *drv = strstr(a, ".drv'");
+    if (drv != NULL && drv < a + first) {
+        return true; /* what depends on it is each host's own */
+    }
+    const char *end_a = strstr(a, log_line);
+    const char *end_b = strstr(b, log_line);
+    size_t len_a = end_a != NULL ? (size_t)(end_a - a) : strlen(a);
+    size_t len_b = end_b != NULL ? (size_t)(end_b - b) : strlen(b);
+    return len_a == len_b && memcmp(a, b, len_a) == 0;
+}

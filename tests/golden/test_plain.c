@@ -372,6 +372,51 @@ Test(plain, many_of_one_fate_are_told_together) {
     compare(&story, "many");
 }
 
+/* The builds of all hosts but one fail for want of one derivation. */
+Test(plain, a_failure_that_hosts_share_is_told_once) {
+    static const char words[] = "the build failed: builder for '/nix/store/x-web.drv' failed\n"
+                                "greet.c:7: error\nerror: 1 dependencies of '/nix/store/%s.drv' "
+                                "failed\nthe whole log: build/%s.log";
+    static const char *const names[] = {"db1", "db2", "db3", "web1", "web2"};
+    struct story story;
+    story_init(&story, &(struct output_options){.verbosity = 0});
+    begin(&story, 6, 1, ACTION_SWITCH);
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        char message[512];
+        snprintf(message, sizeof(message), words, names[i], names[i]);
+        move_to(&story, names[i], HOST_BUILDING, NULL, NULL, 0);
+        move_to(&story, names[i], HOST_FAILED, "build-failed", message, 0);
+    }
+    move_to(&story, "api1", HOST_BUILDING, NULL, NULL, 0);
+    move_to(&story, "api1", HOST_FAILED, "build-failed",
+            "the build failed: builder for '/nix/store/y-api.drv' failed\nanother reason", 0);
+    end(&story, "build-failed", 9);
+    compare(&story, "shared-failure");
+}
+
+Test(plain, a_stop_by_max_unreachable_names_the_ways_on) {
+    struct story story;
+    story_init(&story, &(struct output_options){.verbosity = 0});
+    begin(&story, 3, 1, ACTION_SWITCH);
+    move_to(&story, "db2", HOST_UNREACHABLE, "no-route", "there is no route to 10.0.0.12", 0);
+    move_to(&story, "db3", HOST_UNREACHABLE, "no-route", "there is no route to 10.0.0.13", 0);
+    move_to(&story, "db1", HOST_SKIPPED, "budget", NULL, 0);
+    end(&story, "unreachable", 5);
+    compare(&story, "unreachable");
+}
+
+Test(plain, who_holds_a_host_is_told_in_short_and_in_the_end_with_the_remedy) {
+    struct story story;
+    story_init(&story, &(struct output_options){.verbosity = 0});
+    begin(&story, 1, 1, ACTION_SWITCH);
+    move_to(&story, "db1", HOST_SKIPPED, "locked",
+            "held by ann@laptop pid 7 since 2026-01-01T00:00:00Z (run r1): wait for it, use "
+            "--lock-timeout, or if it is dead: fleet unlock db1 --id abc",
+            0);
+    end(&story, "locked", 7);
+    compare(&story, "locked");
+}
+
 Test(plain, interrupted_run_names_every_state_and_the_way_on) {
     struct story story;
     story_init(&story, &(struct output_options){.verbosity = 0});
