@@ -254,7 +254,7 @@ compare_services() {
         # NixOS puts its own words on packaged units into drop-ins.
         if [ ! -e "$is" ]; then
             grep -qs '^X-StopOnRemoval=false' "$there" "$there.d"/*.conf || to_stop="$to_stop $unit"
-        elif cmp -s "$there" "$is" ||
+        elif same_service "$there" "$is" ||
             grep -qs '^X-RestartIfChanged=false' "$is" "$is.d"/*.conf; then
             continue
         elif grep -qs '^X-ReloadIfChanged=true' "$is" "$is.d"/*.conf; then
@@ -262,6 +262,15 @@ compare_services() {
         else
             to_restart="$to_restart $unit"
         fi
+    done
+}
+
+# True if two unit files are the same, and the drop-ins beside them.
+same_service() {
+    cmp -s "$1" "$2" || return 1
+    for part in "$1.d"/*.conf "$2.d"/*.conf; do
+        [ -e "$part" ] || continue
+        cmp -s "$1.d/${part##*/}" "$2.d/${part##*/}" || return 1
     done
 }
 

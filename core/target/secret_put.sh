@@ -33,7 +33,9 @@ put() {
     new=$(mktemp ./secret.XXXXXX) || fail "no file can be made in $folder"
     printf '%s' "$CONTENT" | base64 -d >"$new" ||
         fail "a file in $folder can't be written: is its disk full?"
-    chown -- "$OWNER:$GROUP" "$new" || fail "there is no owner $OWNER or no group $GROUP there"
+    words=$(chown -- "$OWNER:$GROUP" "$new" 2>&1) ||
+        fail "there is no owner $OWNER or no group $GROUP there (${words#chown: }): name ones that are \
+there, or, where the new system makes them, set \"when\": \"after\" for this secret"
     chmod "$MODE" "$new" || fail "$SECRET_PATH can't be given the mode $MODE"
     to_disk "$new"
     [ -z "$UNITS" ] || note_units

@@ -7,7 +7,8 @@
 # Also says what a commit will need: bytes free on /boot, and those that the new system's kernel and
 # initrd take there, none where the running or the booted system has brought them already.
 
-[ -e "$STAGE_PATH" ] || fail "$STAGE_PATH is not in this host's store, so it can't be kept"
+[ -e "$STAGE_PATH" ] || fail "$STAGE_PATH is not in this host's store. \`fleet generations\` lists \
+what it can go back to; an update brings what it lacks"
 mkdir -p "$ROOTS"
 write_link "$STAGE_PATH" "$ROOTS/stage-$STAGE_RUN" ||
     fail "$ROOTS/stage-$STAGE_RUN can't be made: is /nix full or read-only?"

@@ -203,6 +203,12 @@ for system in $v0 $v1; do
     unit quiet-dropin.service '' \$system
     unit reloads.service X-ReloadIfChanged=true \$system
     unit template@.service '' \$system
+    unit dropin.service '' same
+    mkdir dropin.service.d
+    printf '[Service]\nEnvironment=OF=%s\n' \$system >dropin.service.d/overrides.conf
+    unit dropin-same.service '' same
+    mkdir dropin-same.service.d
+    printf '[Service]\nEnvironment=OF=all\n' >dropin-same.service.d/overrides.conf
     mkdir quiet-dropin.service.d
     printf '[Unit]\nX-RestartIfChanged=false\n' >quiet-dropin.service.d/overrides.conf
 done
@@ -217,7 +223,7 @@ sed -i '2i [ -e /var/tmp/cut ] || { : >/var/tmp/cut; $v0/activate; exit 1; }' $v
 SCRIPT
     guard_start "$I" "$v1"
     await_state "$I" 'active *' 30
-    local units='differs same quiet quiet-dropin reloads template@a gone stays stays-dropin worker sshd'
+    local units='differs same dropin dropin-same quiet quiet-dropin reloads template@a gone stays stays-dropin worker sshd'
     units="$(printf '%s.service ' $units)"
     on_host <<<"systemctl start $units; systemctl stop stopped.service"
     invocations "$units" >"$BATS_TEST_TMPDIR/before"
@@ -227,6 +233,7 @@ SCRIPT
     invocations "$units" >"$BATS_TEST_TMPDIR/after"
     run diff <(touched "$BATS_TEST_TMPDIR/before" "$BATS_TEST_TMPDIR/after") - <<'WANT'
 differs.service active
+dropin.service active
 gone.service inactive
 WANT
     echo "$output"

@@ -55,4 +55,7 @@ run_id() { sed -n 's/.*"run":"\([^"]*\)".*/\1/p' "$events" | head -1; }
     fleet rollback --run "$pushed" --to 1 --yes
     assert_exit 2
     grep -q 'take one of the two' "$text"
+    fleet rollback --to /nix/store/3k7xjq1c0v9r8l2p5n4m6a0z1y2w3v4s-nothing --yes h3
+    assert_exit 3
+    grep -q 'is not in this host.s store. `fleet generations` lists what it can go back to' "$events"
 }
