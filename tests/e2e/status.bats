@@ -93,7 +93,7 @@ drift() { field "$1" '.drift | join(" ")'; }
     FLEET=$T/apart fleet exec -- true
     assert_exit 5
     grep -q 'h2: ssh_config gives it a ProxyCommand, .* use a ProxyJump there, or "jump" in the inventory' "$text"
-    ! grep -q h1: "$text"
+    run ! grep -q h1: "$text"
 }
 
 @test "an sshd that allows one session a connection is told of before anything is copied" {
@@ -104,7 +104,7 @@ drift() { field "$1" '.drift | join(" ")'; }
     update h1
     assert_exit 3
     assert_state h1 failed channel-refused 'set MaxSessions to 2 or more'
-    ! grep -q '"to":"staging"' "$events"
+    run ! grep -q '"to":"staging"' "$events"
     on h1 'cp /root/sshd_config /etc/ssh/; systemctl restart sshd'
 }
 
