@@ -69,7 +69,8 @@ Test(change, closing_in_the_middle_of_its_work_tells_nothing_and_leaves_nothing)
 /* A new derivation of this machine's Nix, as a store path. */
 static char *built(const char *name) {
     char *command = xasprintf(
-        "NIX_CONFIG='sandbox = false\nsubstituters =' nix-build --no-out-link -E 'derivation { "
+        "NIX_CONFIG='sandbox = false\nsubstituters =\nbuild-users-group =' nix-build --no-out-link "
+        "-E 'derivation { "
         "name "
         "= \"%s\"; system = builtins.currentSystem; builder = \"/bin/sh\"; args = [ \"-c\" "
         "\"echo > $out\" ]; }' 2>/dev/null",
