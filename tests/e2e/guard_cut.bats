@@ -127,11 +127,6 @@ teardown() { end_guard; }
     assert_old "$I"
 }
 
-# Kills main and whatever comes after it, until nothing of the guard is left but its record.
-kill_wholly() {
-    on_host <<<'while systemctl kill -s KILL fleet-guard; do sleep 0.1; done 2>/dev/null; test -e /var/lib/fleet/guard/record'
-}
-
 @test "a guard killed with its way back in mid-commit: repair goes forward with a commit that can be finished only" {
     v1=$(send_system "$I" good v1)
     on_host <<<'mkdir -p /var/tmp/slow'

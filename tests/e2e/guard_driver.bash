@@ -145,6 +145,11 @@ await_end() {
     return 1
 }
 
+# Kills the guard of $I and its way back, until nothing is left of it but its record.
+kill_wholly() {
+    on_host <<<'while systemctl kill -s KILL fleet-guard; do sleep 0.1; done 2>/dev/null; test -e /var/lib/fleet/guard/record'
+}
+
 last_word() { "$testbed" ssh "$1" cat /var/lib/fleet/guard.last; }
 
 # HOST, CURRENT, PROFILE (a path and its generation: "PATH N"), BOOT DEFAULT: what the host is.

@@ -510,6 +510,23 @@ Test(host, goes_back_under_a_guard_with_the_systems_exchanged) {
     cr_expect_str_eq(machine->profile, OLD);
 }
 
+static void old_fails_too(struct world *self) {
+    if (asked_for("abort") && strcmp(self->machine.running, OLD) == 0) {
+        set(self->machine.failed_unit, "db.service");
+    }
+}
+
+/* Health gating, 4: it is probed again after it went back. */
+Test(host, tells_that_the_old_system_fails_its_probes_after_it_went_back) {
+    machine->breaks_unit = "web.service";
+    world.on_turn = old_fails_too;
+    world_run(&world);
+    expect_end(HOST_ROLLED_BACK, "probe-failed");
+    cr_expect(strstr(world.message, "the old system fails its probes too: ") != NULL, "%s",
+              world.message);
+    cr_expect(strstr(world.message, "db.service") != NULL, "%s", world.message);
+}
+
 /* Health gating, 2: the way back has no canary steps. */
 static void old_breaks_unit(struct world *self) {
     if (self->took_back && strcmp(self->machine.running, OLD) == 0) {
@@ -616,6 +633,25 @@ Test(host, is_not_healthy_where_its_profile_is_another_one_after_the_commit) {
     world.on_turn = has_another_profile;
     world_run(&world);
     expect_end(HOST_ROLLBACK_FAILED, "not-committed");
+}
+
+static int first_boot;
+
+static void boots_the_old_one(struct world *self) {
+    if (self->machine.boot != first_boot) {
+        snprintf(self->machine.running, sizeof(self->machine.running), "%s", OLD);
+    }
+}
+
+/* Whatever the boot loader's menu says: what came up is what counts. */
+Test(host, is_not_healthy_where_it_has_booted_another_system) {
+    world.inv.policy.reboot = INV_REBOOT_ALWAYS;
+    world.on_turn = boots_the_old_one;
+    first_boot = machine->boot;
+    world_run(&world);
+    expect_end(HOST_FAILED, "booted-another");
+    cr_expect(strstr(world.message, "look at its boot menu") != NULL, "%s", world.message);
+    cr_expect(strstr(world.message, OLD) != NULL, "%s", world.message);
 }
 
 static void old_fails(struct world *self) {

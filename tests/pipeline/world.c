@@ -559,7 +559,9 @@ static void check_claim(const struct world *world, const char *before, const cha
     case HOST_SKIPPED:
     case HOST_UNREACHABLE:
     case HOST_STAGED:
-        if (world->inv.policy.reboot != INV_REBOOT_NEVER && world->granted[ACT_COMMIT]) {
+        if (strcmp(world->reason, "booted-another") == 0) {
+            cr_expect(!runs(world, want), "it has booted what it was to boot: %s", label(world));
+        } else if (world->inv.policy.reboot != INV_REBOOT_NEVER && world->granted[ACT_COMMIT]) {
             cr_expect(runs(world, want) && boots(world, want), "not as committed: %s",
                       label(world));
         } else if (strstr(world->message, "left running") == NULL &&
