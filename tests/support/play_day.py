@@ -6,8 +6,8 @@ usage: play_day.py [--hosts N] [--every SECONDS] [--speed N]
 
 Writes a journal of 24 hours (a probe of each host every so often, some log lines, some moves), plays
 it with `fleet watch --speed`, and prints what was measured. Ends with 1 where memory at the end is
-more than at a tenth of it (plus an allowance), or more was written to the terminal than ten whole
-screens a second. $FLEET names the program.
+more than at a tenth of it (plus an allowance), more was written to the terminal than ten whole screens
+a second, or the screen was cleared after its start. $FLEET names the program.
 """
 import argparse
 import json
@@ -33,6 +33,9 @@ MARK, GOES_ON = b"paused by a person", b"probing, "
 # What allocators and the first full rings may add after a tenth.
 ALLOWED = 1.10
 ALLOWED_KB = 4_000
+# Of the whole screen: at the start, and once more where it learns its size late.
+CLEARS = (b"\x1b[2J", b"\x1b[H\x1b[J")
+CLEARS_MAX = 2
 # A cell costs its text, and where its style is another one a few sequences.
 CELL_BYTES = 40
 
@@ -97,6 +100,7 @@ class Screen:
             os.execv(FLEET, [FLEET, "--state-dir", state, "-v", "watch", "--speed", str(speed)])
         ioctl(self.fd, termios.TIOCSWINSZ, pack("HHHH", ROWS, COLS, 0, 0))
         self.seen = b""
+        self.clears = 0
 
     def take_until(self, word, seconds):
         """Reads until `word` has come; everything that was read is kept in `seen` up to 64 KB."""
@@ -107,9 +111,12 @@ class Screen:
             if not select.select([self.fd], [], [], 1)[0]:
                 continue
             try:
-                self.seen = (self.seen + os.read(self.fd, 1 << 16))[-65536:]
+                data = os.read(self.fd, 1 << 16)
             except OSError:
                 return
+            for clear in CLEARS:  # of the bytes before as many as one that is cut may have
+                self.clears += (self.seen[-len(clear) + 1 :] + data).count(clear)
+            self.seen = (self.seen + data)[-65536:]
 
 
 def main():
@@ -142,10 +149,11 @@ def main():
     good = late <= early * ALLOWED + ALLOWED_KB
     whole = ROWS * COLS * CELL_BYTES
     bounded = largest <= whole and frames <= 10 * (spent + 15) and size <= frames * whole
+    bounded = bounded and screen.clears <= CLEARS_MAX
     print(f"{events} events of 24 hours of {options.hosts} hosts, played in {spent:.0f} s")
     print(f"  memory at a tenth  {early / 1000:7.1f} MB")
     print(f"  memory at the end  {late / 1000:7.1f} MB{'' if good else '   grows'}")
-    print(f"  to the terminal    {size / 1000:7.1f} KB in {frames} frames, the largest {largest} bytes"
+    print(f"  to the terminal    {size / 1000:7.1f} KB in {frames} frames, the largest {largest} bytes, {screen.clears} times cleared"
           + ("" if bounded else "   too much"))
     return 0 if good and bounded else 1
 

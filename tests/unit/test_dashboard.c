@@ -219,6 +219,28 @@ Test(dashboard, thousands_fit_by_sharing_cells) {
     expect("····················");
 }
 
+static void say_copy(const char *host, uint64_t done, uint64_t total) {
+    struct event *event = say(EVENT_COPY, host);
+    event->bytes_done = done;
+    event->bytes_total = total;
+    tell(event);
+}
+
+Test(dashboard, a_copy_shows_its_bar_its_bytes_and_its_rate) {
+    begin(2, 1);
+    move_to("db1", HOST_STAGING, NULL);
+    say_copy("db1", 0, 120000000);
+    now_ms += 2000;
+    say_copy("db1", 60000000, 120000000);
+    expect("copying");
+    expect("━━━────");
+    expect("60 MB of 120 MB  30 MB/s");
+    now_ms += 1000;
+    say_copy("db1", 120000000, 120000000);
+    expect("120 MB of 120 MB");
+    expect_not("MB/s");
+}
+
 Test(dashboard, narrow_screens_keep_host_and_phase) {
     begin(3, 1);
     move_to("db1", HOST_FAILED, "no space");
