@@ -245,7 +245,10 @@ struct build_tool *build_tool_start(uv_loop_t *loop, const char *const *argv, co
         tool->exited = true;
         error_set(&tool->error, FLEET_ERR_SYSTEM, "no-tool", "cannot run %s: %s%s", argv[0],
                   uv_strerror(err),
-                  err == UV_ENOENT ? "; install it, or say where it is with nix_bin" : "");
+                  err == UV_ENOENT   ? "; install it, or say where it is with nix_bin"
+                  : err == UV_EAGAIN ? "; the account may have no more processes (`ulimit -u`)"
+                  : err == UV_EACCES ? "; it must be a file that this account may execute"
+                                     : "");
         uv_timer_start(&tool->limit_timer, on_not_started, 0, 0);
         return tool;
     }

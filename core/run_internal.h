@@ -68,7 +68,7 @@ struct run {
     struct resume *resume;    /* NULL: a new run */
     uint64_t seq;
     uv_timer_t tick, display, leave;
-    uv_signal_t signals[3];
+    uv_signal_t signals[4];
     int signal; /* the first that came, or 0 */
     int signal_count;
     bool ended; /* ROLLOUT_END was seen, or the program leaves */

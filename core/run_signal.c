@@ -3,6 +3,9 @@
  *
  * A terminal that closes (SIGHUP) is a first signal and never more: a shell and the kernel both send
  * one, and nobody has asked twice. It counts as SIGTERM.
+ *
+ * Who was stopped (Ctrl-Z) and goes on is told what the hosts' guards may have done meanwhile: that
+ * they went back is then no verdict on the version.
  */
 #include "core/run_internal.h"
 
@@ -72,8 +75,26 @@ void run_interrupt(struct run *run, int number) {
     }
 }
 
+/* Only where a guard may have waited for us. */
+static void tell_continued(struct run *run) {
+    static const char line[] =
+        "fleet was stopped (Ctrl-Z?) and goes on: a host whose guard was not "
+        "renewed meanwhile has gone back by itself, which says nothing of "
+        "the new version";
+    size_t waiting = rollout_count(run->rollout, HOST_ACTIVATING) +
+                     rollout_count(run->rollout, HOST_CONFIRMING) +
+                     rollout_count(run->rollout, HOST_PROBING);
+    if (waiting > 0) {
+        run_publish_log(run, SIZE_MAX, "fleet", line, sizeof(line) - 1);
+    }
+}
+
 static void on_signal(uv_signal_t *handle, int number) {
-    run_interrupt(handle->data, number);
+    if (number == SIGCONT) {
+        tell_continued(handle->data);
+    } else {
+        run_interrupt(handle->data, number);
+    }
 }
 
 /* Who was told to ignore hang-ups (nohup) does. */
@@ -83,7 +104,7 @@ static bool is_ignored(int number) {
 }
 
 void run_watch_signals(struct run *run) {
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGCONT};
     _Static_assert(ARRAY_LEN(numbers) == ARRAY_LEN(run->signals), "one handle each");
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
         uv_signal_init(&run->loop, &run->signals[i]);

@@ -245,8 +245,9 @@ static int query_start(struct query *query, const char *file, const char *destin
         close(out[0]);
         close(err[0]);
         query->pid = 0;
-        return error_errno(error, failed,
-                           "cannot run ssh, which reads ~/.ssh/config; install OpenSSH's client");
+        return error_errno(error, failed, "cannot run ssh, which reads ~/.ssh/config; %s",
+                           failed == EAGAIN ? "the account may have no more processes (`ulimit -u`)"
+                                            : "install OpenSSH's client");
     }
     return 0;
 }

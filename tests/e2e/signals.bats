@@ -193,3 +193,14 @@ at_terminal() {
     [ "$(grep '"type":"grant","host":"h2".*"act":"activate"' "$events" |
         grep -o '"nonce":"[^"]*"' | sort -u | wc -l)" = 2 ]
 }
+
+@test "stopped and gone on with, it says what the guards may have done meanwhile" {
+    inventory h1="$(system good v8)"
+    start_update
+    await_state 30 h1 probing
+    kill -STOP "$operator"
+    kill -CONT "$operator"
+    await_event 20 '"stream":"fleet","line":"fleet was stopped (Ctrl-Z?) and goes on: '
+    end_update
+    assert_exit 0
+}
