@@ -205,6 +205,10 @@ SCRIPT
     renew ours no
     [[ $(renew lost yes) == 'lock lost'*'lock_id ours'* ]]
     [[ $(at_once lost) == *'guard lock-lost'* ]]
+    said=$(run_script "$I" lock secret_put -- LOCK_ID=lost SECRET_PATH=/root/secret OWNER=root GROUP=root \
+        MODE=0400 CONTENT=aGk= UNITS=)
+    [ "$said" = 'secret lock-lost' ]
+    on_host <<<'test ! -e /root/secret'
     assert_old "$I"
     guard_start "$I" "$v1" LOCK_ID=ours
     await_state "$I" 'active *' 30

@@ -109,24 +109,46 @@ watch_processes() {
     done
 }
 
+# meddled TOOL: its new text, on standard input, comes before the host's own until `honest`.
+meddled() {
+    on h1 "cd /run/current-system/sw/bin/ && { [ ! -L $1 ] || mv $1 /var/tmp/honest-$1; } && cat >$1 && /usr/bin/chmod 755 $1"
+}
+
+honest() { # TOOL...
+    on h1 "cd /run/current-system/sw/bin/ && for tool in $*; do rm \$tool; [ ! -L /var/tmp/honest-\$tool ] ||
+        mv /var/tmp/honest-\$tool \$tool; done"
+}
+
 @test "the owner of a secret's folder can't have another file written or given away" {
     on h1 'mkdir -p /srv/theirs && chown nobody: /srv/theirs && echo mine >/etc/victim'
+    inventory "h1=$v0" 'defaults.secrets=[{"name": "token", "file": "'"$T"'/token",
+        "path": "/srv/theirs/token", "owner": "nobody", "group": "nogroup"}]'
     # What he would have to be quick for, he gets time for here: before each of the tools runs.
     for tool in base64 chown chmod; do
-        on h1 "mkdir -p /nix/var/nix/profiles/default/bin && cat >/nix/var/nix/profiles/default/bin/$tool &&
-               chmod +x /nix/var/nix/profiles/default/bin/$tool" <<SCRIPT
+        meddled $tool <<SCRIPT
 #!/bin/sh
-runuser -u nobody -- /bin/sh -c 'cd /srv/theirs && for ours in .fleet-secret.*; do
+runuser -u nobody -- /bin/sh -c 'cd /srv/theirs && : >met-$tool && for ours in .fleet-secret.*; do
     mv "\$ours" "\${ours#.}" && ln -s /etc/victim "\$ours"; done' 2>/dev/null
 exec /usr/bin/$tool "\$@"
 SCRIPT
     done
-    inventory "h1=$v0" 'defaults.secrets=[{"name": "token", "file": "'"$T"'/token",
-        "path": "/srv/theirs/token", "owner": "nobody", "group": "nogroup"}]'
     fleet secrets push
-    on h1 'rm /nix/var/nix/profiles/default/bin/base64 /nix/var/nix/profiles/default/bin/ch*'
+    honest base64 chown chmod
+    on h1 'ls /srv/theirs/met-base64 /srv/theirs/met-chown /srv/theirs/met-chmod'
     [ "$(on h1 'stat -c "%U %a" /etc/victim; cat /etc/victim')" = "root 644
 mine" ]
+    # Nor is it made in a folder of his that has taken the place of ours.
+    on h1 rm -rf /srv/theirs/token
+    meddled mktemp <<'SCRIPT'
+#!/bin/sh
+made=$(/usr/bin/mktemp "$@") && echo "$made"
+[ "$1" != -d ] || runuser -u nobody -- /bin/sh -c 'mv "$0" "$0.ours" && mkdir "$0"' "$made"
+SCRIPT
+    fleet secrets push
+    honest mktemp
+    assert_exit 3
+    grep -q 'somebody meddles with /srv/theirs' "$text"
+    on h1 'test ! -e /srv/theirs/token'
     fleet secrets push
     assert_exit 0
     [ "$(on h1 'stat -c "%U %G %a" /srv/theirs/token')" = "nobody nogroup 400" ]
