@@ -55,8 +55,8 @@ SCRIPT
     assert_host h3 "$(system good v1)" 2
 }
 
-# holds_logins HOST: from its next activation on nobody gets in anew, until `lets_in`; what is open stays,
-# such as a session of the test's own.
+# holds_logins HOST: from its next activation on nobody gets in anew, until `lets_in` (or, where the test
+# has failed, for a minute); what is open stays, such as a session of the test's own.
 holds_logins() {
     local in
     on "$1" /bin/sh -s <<'SCRIPT'
@@ -64,7 +64,9 @@ cat >/run/testbed-hook <<'HOOK'
 #!/bin/sh
 [ "$1" = activate ] || exit 0
 rm /run/testbed-hook
-kill -STOP "$(systemctl show -p MainPID --value sshd.service)"
+sshd=$(systemctl show -p MainPID --value sshd.service)
+systemd-run --quiet --on-active=60 kill -CONT "$sshd"
+kill -STOP "$sshd"
 HOOK
 chmod +x /run/testbed-hook
 SCRIPT
