@@ -349,6 +349,10 @@ until [ -e /run/held ]; do sleep 0.05; done'
     [[ $output == *'unit worker.service loaded active running 0 0 '* ]]
     [[ $output == *'unit sshd.service loaded active running'* ]]
     [[ $output == *'changed web.service'* ]]
+    local end=$((SECONDS + 30))
+    until [[ $(run_script "$I" units -- GLOBS=) =~ 'unit web.service loaded activating '[a-z-]+' '[1-9] ]]; do
+        [ $SECONDS -lt $end ]
+    done
 }
 
 @test "commands: words, exit status, time-out" {

@@ -201,11 +201,13 @@ teardown() { end_guard; }
 
 @test "without systemd: committed, taken back at its deadline, and when the guard is killed with -9" {
     v1=$(send_system "$I" good v1)
-    run guard_start "$I" "$v1"
+    run_script "$I" lock lock_take -- LOCK_ID=ours LOCK_RUN=run1 LOCK_WHO=w LEASE_MS=60000 RENEW=no
+    run guard_start "$I" "$v1" LOCK_ID=ours
     [[ $output == *'weak yes'* ]]
     await_state "$I" 'active *' 30
-    guard_request "$I" renew
-    guard_request "$I" commit
+    # The guard has not kept the lock's file open: who renews needs it.
+    [[ $(guard_request "$I" renew LOCK_ID=ours) == *'request left'* ]]
+    guard_request "$I" commit LOCK_ID=ours
     await_end "$I" 30
     assert_new "$I" "$v1"
     v2=$(send_system "$I" good v2)

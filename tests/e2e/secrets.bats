@@ -62,8 +62,11 @@ states() { jq -r '"\(.host) \(.secret) \(.state)"' "$events" | sort | xargs; }
     fleet secrets check --json
     assert_exit 3
     [ "$(states)" = "h1 binary mode h1 token stale h2 binary current h2 token stale" ]
+    # A unit that somebody has stopped reads it when it starts.
+    on h1 systemctl stop worker
     fleet secrets push h1
     assert_exit 0
+    [ "$(on h1 'systemctl is-active worker; systemctl start worker')" = inactive ]
     [ "$(on h1 cat /run/fleet/secrets/token)" = hunter2-second ]
     [ "$(on h1 'stat -c %a /run/fleet/secrets/binary')" = 400 ]
 }
