@@ -123,10 +123,12 @@ static void explain(struct elevated *self, const char *what) {
                   "user (NOPASSWD), give a password_command, or log in as root",
                   what, err.len > 0 ? buf_text(&err) : "it said nothing");
     } else if (out.len > 0) {
-        error_set(&self->error, FLEET_ERR_REMOTE, "login-noise",
-                  "the login shell printed \"%s\" and did not start /bin/sh (%s)%s%s. Give the "
-                  "account a login shell that runs commands, and keep its start-up files silent",
-                  buf_text(&out), what, err.len > 0 ? ": " : "", buf_text(&err));
+        error_set(
+            &self->error, FLEET_ERR_REMOTE, "login-noise",
+            "the login shell printed \"%s\" and did not start /bin/sh (%s)%s%s. Give the "
+            "account a login shell that runs commands, without a ForceCommand in sshd_config, "
+            "and keep its start-up files silent",
+            buf_text(&out), what, err.len > 0 ? ": " : "", buf_text(&err));
     } else {
         error_set(&self->error, FLEET_ERR_REMOTE, "no-shell",
                   "/bin/sh did not start on the far side (%s): %s. Check the account's login shell",

@@ -123,7 +123,7 @@ bool wording_is_success(const struct view *view, enum host_state state) {
 bool wording_is_same_failure(const char *a, const char *b) {
     static const char log_line[] = "\nthe whole log: ";
     size_t first = strcspn(a, "\n");
-    if (a[first] == '\0' || strncmp(a, b, first + 1) != 0) {
+    if (a[0] == '\0' || strncmp(a, b, first + 1) != 0) {
         return false;
     }
     const char *drv = strstr(a, ".drv'");

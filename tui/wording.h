@@ -44,8 +44,8 @@ void wording_elapsed(int64_t ms, struct buf *out);
 void wording_ssh(const struct view_host *host, struct buf *out);
 /* The same of the address itself. */
 void wording_ssh_line(const char *address, struct buf *out);
-/* True where two hosts' words for a failure, of several lines each, tell of one and the same: one
- * derivation that was not built, or the same words but for where the whole log is. */
+/* True where two hosts' words for a failure tell of one and the same: one derivation that was not
+ * built, or the same words but for where the whole log is. */
 bool wording_is_same_failure(const char *a, const char *b);
 /* True where this end is what the run's action was to reach. */
 bool wording_is_success(const struct view *view, enum host_state state);
