@@ -174,6 +174,23 @@ static void add_wave_waiting(const struct rollout *rollout, struct buf *out) {
     }
 }
 
+static void add_reprobes(const struct rollout *rollout, struct buf *out) {
+    buf_printf(out, "wave %zu is probed again: %zu host%s left", rollout->wave,
+               rollout->reprobes_pending, rollout->reprobes_pending == 1 ? " is" : "s are");
+}
+
+/* After why no host begins: what goes on all the same. */
+static void add_rest(const struct rollout *rollout, struct buf *out) {
+    struct buf busy = BUF_INIT;
+    if (add_busy(rollout, &busy)) {
+        buf_printf(out, "; %s", buf_text(&busy));
+    } else if (rollout->reprobes_pending > 0) {
+        buf_add_text(out, "; ");
+        add_reprobes(rollout, out);
+    }
+    buf_free(&busy);
+}
+
 void rollout_waiting(const struct rollout *rollout, uint64_t now_ms, struct buf *out) {
     if (rollout->phase == PHASE_NEW) {
         buf_add_text(out, "it has not begun");
@@ -184,23 +201,14 @@ void rollout_waiting(const struct rollout *rollout, uint64_t now_ms, struct buf 
                    rollout->wave + 1);
     } else if (rollout->stopped) {
         buf_add_text(out, stop_words(rollout->stop_reason));
-        struct buf busy = BUF_INIT;
-        if (add_busy(rollout, &busy)) {
-            buf_printf(out, "; %s", buf_text(&busy));
-        }
-        buf_free(&busy);
+        add_rest(rollout, out);
     } else if (rollout->paused) {
         buf_add_text(out, "it is paused by a person");
-        struct buf busy = BUF_INIT;
-        if (add_busy(rollout, &busy)) {
-            buf_printf(out, "; %s", buf_text(&busy));
-        }
-        buf_free(&busy);
+        add_rest(rollout, out);
     } else if (rollout->phase == PHASE_BAKE) {
         add_bake(rollout, now_ms, out);
     } else if (rollout->reprobes_pending > 0) {
-        buf_printf(out, "wave %zu is probed again: %zu host%s left", rollout->wave,
-                   rollout->reprobes_pending, rollout->reprobes_pending == 1 ? " is" : "s are");
+        add_reprobes(rollout, out);
     } else {
         add_wave_waiting(rollout, out);
     }

@@ -26,6 +26,13 @@ static void reprobed(size_t host, bool ok) {
     rollout_reprobed(r, host, ok, ++now_ms);
 }
 
+static void assert_waits(const char *want) {
+    struct buf why = BUF_INIT;
+    rollout_waiting(r, now_ms, &why);
+    cr_assert_str_eq(buf_text(&why), want);
+    buf_free(&why);
+}
+
 Test(rollout_wave_end, wave_is_probed_again_when_its_last_host_is_done) {
     start_probed(3);
     go_well(0);
@@ -91,10 +98,12 @@ Test(rollout_wave_end, budget_that_is_passed_saves_nobody_the_look) {
     go_well(0);
     go_back(1);
     expect("stop max-failed; skip h2 budget; reprobe h0");
+    failed(2, HOST_SKIPPED, "budget");
+    assert_waits("it stops, as more hosts failed than max_failed allows; "
+                 "wave 1 is probed again: 1 host is left");
     reprobed(0, false);
     expect("back h0");
     end_back(0);
-    failed(2, HOST_SKIPPED, "budget");
     expect("end-wave 1; end");
     cr_assert_eq(rollout_failures(r), 2);
 }
@@ -146,6 +155,7 @@ Test(rollout_wave_end, pause_does_not_hold_the_look_up) {
     expect("pause paused");
     go_well(1);
     expect("reprobe h0; reprobe h1");
+    assert_waits("it is paused by a person; wave 1 is probed again: 2 hosts are left");
     reprobed(0, true);
     reprobed(1, true);
     expect("end-wave 1");
