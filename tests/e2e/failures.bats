@@ -37,14 +37,14 @@ change_known_key() { # HOST
     change_known_key h2
     "$testbed" down 1
     "$testbed" fill 3 nix
-    "$testbed" fill 7 boot
+    on h7 'head -c 3200000 /dev/zero >/boot/filler' # room for an entry, and for no other kernel
     inventory h1="$(system good v1)" h2="$(system good v1)" h3="$(system good v5 --paths 20 --bytes 9000000)" h4 h5="$(system unit-fails v1)" \
-        h6="$(system exec-format v1)" h7="$(system good v1)" h8="$(system good v1)" \
+        h6="$(system exec-format v1)" h7="$(system reboot v1)" h8="$(system good v1)" \
         "defaults.known_hosts=\"$T/known_hosts\"" "$(mixed_systems h4 fail-build)"
     update "${apart[@]}" "${raised[@]}"
     "$testbed" start 1
     "$testbed" unfill 3 nix
-    "$testbed" unfill 7 boot
+    on h7 'rm /boot/filler'
     assert_exit 3
     event check "$root/fleet.events.schema.json"
     assert_state h1 unreachable connection-refused refuse

@@ -126,6 +126,7 @@ Test(inventory, loads_the_contracts_example) {
                      "nixosConfigurations.db1.config.system.build.toplevel");
     cr_assert_eq(host->health_count, 2);
     cr_assert_str_eq(host->health[0].name, "units");
+    cr_assert_eq(host->health[0].interval_ms, 5000);
     cr_assert_eq(host->health[0].type, INV_HEALTH_SYSTEMD);
     cr_assert_str_eq(host->health[1].name, "pg");
     cr_assert_eq(inventory->policy.limit_count, 1);
@@ -386,11 +387,11 @@ Test(inventory, reads_addresses_with_and_without_ports) {
 }
 
 Test(inventory, refuses_what_is_no_address) {
-    static const char *const bad[] = {"\"\"",        "\"-a\"",      "\"a b\"",     "\"a:0\"",
-                                      "\"a:65536\"", "\"a:x\"",     "\"[::1\"",    "\"[1.2.3.4]\"",
-                                      "\"1:2:3\"",   "\"root@a\"",  "\"a;b\"",     "[]",
-                                      "5",           "null",        "\"[::1]22\"", "\"a/b\"",
-                                      "\"a:022\"",   "\"::1%a/b\"", "[\"a\", {}]", "[\"local\"]"};
+    static const char *const bad[] = {
+        "\"\"",        "\"-a\"",        "\"a b\"",     "\"a:0\"",    "\"a:65536\"", "\"a:x\"",
+        "\"[::1\"",    "\"[1.2.3.4]\"", "\"1:2:3\"",   "\"root@a\"", "\"a;b\"",     "[]",
+        "5",           "null",          "\"[::1]22\"", "\"a/b\"",    "\"a:022\"",   "\"::1%a/b\"",
+        "[\"a\", {}]", "[\"local\"]",   "\"a:22x\"",   "\"[]\"",     "\"[%e]\"",    "\"[::1%]\""};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         char *settings = xasprintf("\"address\": %s", bad[i]);
         expect_host_refused(settings, "hosts.a.address");
