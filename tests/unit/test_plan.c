@@ -145,6 +145,12 @@ Test(plan, sorts_changed_units_by_what_happens_to_them) {
     plan_list_add(&to.wants, "multi-user.target.wants/other.target");
     plan_list_add(&to.wants, "other.target.requires/inner.service");
     plan_list_add(&to.wants, "asleep.target.wants/idle.service");
+    /* Wanted before, and somebody has stopped it: it stays so. Wanted, and not there: never. */
+    add(&from, "halted.service", "1", NULL);
+    add(&to, "halted.service", "1", NULL);
+    plan_list_add(&from.wants, "multi-user.target.wants/halted.service");
+    plan_list_add(&to.wants, "multi-user.target.wants/halted.service");
+    plan_list_add(&to.wants, "multi-user.target.wants/nowhere.service");
     plan_system_settle(&from);
     plan_system_settle(&to);
     struct plan_list active = LIST(
@@ -212,15 +218,19 @@ static void remove_folder(const char *folder) {
 Test(plan, reads_a_system_from_its_folder) {
     char folder[] = "/tmp/fleet-plan-XXXXXX";
     cr_assert_not_null(mkdtemp(folder));
-    static const char *const folders[] = {"etc", "etc/systemd", "etc/systemd/system",
+    static const char *const folders[] = {"etc",
+                                          "etc/systemd",
+                                          "etc/systemd/system",
                                           "etc/systemd/system/web.service.d",
-                                          "etc/systemd/system/multi-user.target.wants"};
+                                          "etc/systemd/system/multi-user.target.wants",
+                                          "etc/systemd/system/inner.target.requires"};
     for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
         make_folder(folder, folders[i]);
     }
     write_text(folder, "etc/systemd/system/web.service", "[Unit]\nX-ReloadIfChanged=true\n");
     write_text(folder, "etc/systemd/system/web.service.d/a.conf", "[Service]\n");
     write_text(folder, "etc/systemd/system/multi-user.target.wants/web.service", "");
+    write_text(folder, "etc/systemd/system/inner.target.requires/web.service", "");
     write_text(folder, "kernel", "12345");
     write_text(folder, "initrd", "123");
     write_text(folder, "init-interface-version", "systemd 2\n");
@@ -236,7 +246,8 @@ Test(plan, reads_a_system_from_its_folder) {
     /* sha256sum of the same text. */
     cr_assert_str_eq(plan_system_unit(&known, "web.service.d/a.conf")->hash,
                      "40d8baaabac85ad8ac5a2ec40dd065b4ea0fb47c25ce3ddad4c290d22503c90f");
-    assert_list(&known.wants, "multi-user.target.wants/web.service");
+    assert_list(&known.wants,
+                "inner.target.requires/web.service multi-user.target.wants/web.service");
     cr_assert_eq(known.boot_bytes, 8);
     cr_assert_str_eq(known.init_abi, "systemd 2");
     plan_system_free(&known);
