@@ -54,6 +54,7 @@ struct copy_options {
     enum copy_compress compress;
     /* What the target runs: on_before tells its closure. Copied; NULL: nobody wants to know. */
     const char *before;
+    bool ahead;                /* nothing is said on the channel before copy_ask */
     uint64_t max_rate;         /* bytes a second, 0: none */
     uint64_t stall_timeout_ms; /* no byte and no ack for so long is FLEET_ERR_TIMEOUT; 0: 60 s. The
                                   target's "waiting for the big garbage collector lock" suspends it. */
@@ -87,6 +88,8 @@ struct copy_handlers {
 struct copy_job *copy_start(struct copier *copier, struct conn *target, const char *top,
                             const struct copy_options *options,
                             const struct copy_handlers *handlers, void *arg);
+/* Where `ahead` was set: the channel may be used by now. */
+void copy_ask(struct copy_job *job);
 /* Ends the channel (its locks end with it) and frees the job. At any time; no callback follows. */
 void copy_close(struct copy_job *job);
 

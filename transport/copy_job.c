@@ -191,7 +191,17 @@ void copy_job_on_drain(void *arg) {
 static const struct stream_handlers job_handlers = {
     .on_data = on_data, .on_drain = copy_job_on_drain, .on_end = on_end};
 
-/* Opens the channel; the handshake and the first query go out in one write. */
+/* The handshake and the first query go out in one write. */
+static void put_questions(struct copy_job *job) {
+    struct buf out = BUF_INIT;
+    serve_put_hello(&out);
+    copy_before_ask(job, &out);
+    put_query(job, &out, true, false);
+    stream_write(job->stream, out.data, out.len);
+    buf_free(&out);
+}
+
+/* Opens the channel. */
 static void ask(struct copy_job *job) {
     struct copier *copier = job->copier;
     job->index_room = path_registry_count(copier->registry);
@@ -201,13 +211,18 @@ static void ask(struct copy_job *job) {
     job->missing_bytes = 0;
     job->stream = elevate_exec(copier->loop, job->target, &job->options.elevation, job->command,
                                START_TIMEOUT_MS, &job_handlers, job);
-    struct buf out = BUF_INIT;
-    serve_put_hello(&out);
-    copy_before_ask(job, &out);
-    put_query(job, &out, true, false);
-    stream_write(job->stream, out.data, out.len);
-    buf_free(&out);
+    if (!job->options.ahead) {
+        put_questions(job);
+    }
     copy_job_set_state(job, COPY_ASKING);
+}
+
+void copy_ask(struct copy_job *job) {
+    bool waits = job->options.ahead && job->state == COPY_ASKING && job->stream != NULL;
+    job->options.ahead = false;
+    if (waits) {
+        put_questions(job);
+    }
 }
 
 void copy_job_begin(struct copy_job *job, const struct closure *closure) {
@@ -491,6 +506,7 @@ void copy_job_update_progress(struct copy_job *job) {
     struct copy_progress *progress = &job->progress;
     uint64_t bytes = progress->bytes_total > bytes_left ? progress->bytes_total - bytes_left : 0;
     uint64_t paths = progress->paths_total > paths_left ? progress->paths_total - paths_left : 0;
+    job->progress_due |= bytes > progress->bytes_done || paths > progress->paths_done;
     progress->bytes_done = bytes > progress->bytes_done ? bytes : progress->bytes_done;
     progress->paths_done = paths > progress->paths_done ? paths : progress->paths_done;
 }

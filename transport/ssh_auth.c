@@ -112,6 +112,7 @@ static int fetch_signature(struct ssh_session *session, unsigned char **sig, siz
         *sig = signature->result;
         *sig_len = signature->result_len;
         signature->result = NULL;
+        session->auth.signature_sent = true;
         rc = 0;
     } else if (session->handlers.on_person != NULL) {
         session->handlers.on_person(signature->error.message, session->arg);
@@ -131,8 +132,10 @@ static int on_sign(LIBSSH2_SESSION *ssh, unsigned char **sig, size_t *sig_len,
     }
     struct ssh_bytes algorithm = find_algorithm(data, data_len);
     if (identity->key != NULL) {
-        return private_key_sign(identity->key, algorithm.data, algorithm.len, data, data_len, sig,
-                                sig_len);
+        int rc = private_key_sign(identity->key, algorithm.data, algorithm.len, data, data_len, sig,
+                                  sig_len);
+        session->auth.signature_sent = rc == 0;
+        return rc;
     }
     ask_agent(session, identity, algorithm, data, data_len);
     return LIBSSH2_ERROR_EAGAIN;
@@ -201,12 +204,22 @@ static bool offer_key(struct ssh_session *session) {
     const struct identity *identity = auth->identities[auth->current];
     int rc = libssh2_userauth_publickey(session->ssh, session->spec->user, identity->blob,
                                         identity->blob_len, on_sign, &(void *){session});
-    if (rc == LIBSSH2_ERROR_EAGAIN || session->state != SSH_AUTHENTICATING) {
+    if (session->state != SSH_AUTHENTICATING) {
         return false;
     }
+    if (rc == LIBSSH2_ERROR_EAGAIN) {
+        if (auth->signature_sent && !session->patient && !session->opening_spare) {
+            ssh_channel_open_ahead(session);
+        }
+        return false;
+    }
+    auth->signature_sent = false;
     if (rc == 0) {
         ssh_auth_release(session);
         session->state = SSH_READY;
+        return false;
+    }
+    if (ssh_connect_patiently(session)) {
         return false;
     }
     add_tried(auth);
@@ -220,11 +233,27 @@ static bool offer_key(struct ssh_session *session) {
     return true;
 }
 
+/* Only the first key; and not one of RSA: which hash it may sign with the server says no later than
+ * with its promise of the service (RFC 8308), and libssh2 would take SHA-1. */
+static bool may_offer_ahead(const struct ssh_auth *auth) {
+    if (auth->current > 0 || auth->count == 0) {
+        return false;
+    }
+    const struct identity *identity = auth->identities[0];
+    struct ssh_reader reader = {identity->blob, identity->blob_len, false};
+    struct ssh_bytes type = ssh_read_string(&reader);
+    return !reader.bad && (type.len < 7 || memcmp(type.data, "ssh-rsa", 7) != 0);
+}
+
 void ssh_auth_step(struct ssh_session *session) {
     struct ssh_auth *auth = &session->auth;
     if (auth->identities == NULL) {
         auth->identities =
             keyring_identities(session->engine->keyring, session->spec, &auth->count);
+    }
+    int service = ssh_connect_service(session);
+    if (service < 0 || (service == 0 && !may_offer_ahead(auth))) {
+        return;
     }
     while (session->state == SSH_AUTHENTICATING && auth->identities != NULL &&
            auth->current < auth->count) {

@@ -8,7 +8,8 @@
  * once (MaxSessions), so streams wait for their turn. One session channel is kept open in reserve
  * (the spare): the next exec then takes one round trip instead of two, does not wait for a tunnel
  * that can't be opened, and there is a channel to read through while no stream exists (libssh2
- * reads only through a channel). A stream that the owner has given up, or
+ * reads only through a channel). What is written goes out behind the exec request, whose answer is
+ * not waited for. A stream that the owner has given up, or
  * whose end has been told, is `ended`: it stays until its channel is closed on both sides, since a
  * channel counts at sshd until then, and is swept.
  */
@@ -451,6 +452,9 @@ static void step(struct ssh_stream *self) {
     }
     if (self->phase == REQUESTING && !self->ended) {
         step_request(self);
+        if (self->phase == REQUESTING) {
+            step_write(self);
+        }
     }
     if (self->phase == OPEN && !self->ended) {
         step_stream(self);
@@ -483,6 +487,12 @@ static void read_spare(struct ssh_session *session) {
 static LIBSSH2_CHANNEL *open_session_channel(struct ssh_session *session) {
     libssh2_session_set_read_timeout(session->ssh, OPEN_TIMEOUT_S);
     return libssh2_channel_open_ex(session->ssh, "session", 7, WINDOW_BYTES, PACKET_BYTES, NULL, 0);
+}
+
+void ssh_channel_open_ahead(struct ssh_session *session) {
+    session->opening_spare = true;
+    session->sessions++;
+    open_session_channel(session); /* asked again and again from step_spare on */
 }
 
 static bool any_waiting(const struct ssh_session *session) {

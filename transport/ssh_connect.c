@@ -10,7 +10,9 @@
 
 enum {
     RETRIES = 5,
-    RETRY_MS = 150
+    RETRY_MS = 150,
+    PACKET_TYPE_AT = 5, /* of a packet in clear (RFC 4253, section 6) */
+    MSG_NEWKEYS = 21
 };
 
 /* Ciphers by the CPU that they cost here (tests/bench/ssh_ciphers): libssh2 as released hands
@@ -150,6 +152,17 @@ static ssize_t on_recv(libssh2_socket_t socket, void *buffer, size_t length, int
     return got;
 }
 
+/* libssh2 sends whole packets, in clear up to our NEWKEYS; the one behind that asks for the login
+ * service. */
+static void note_sent(struct ssh_session *session, const uint8_t *packet, size_t len) {
+    if (session->sent == SSH_SENT_NEWKEYS) {
+        session->sent = SSH_SENT_SERVICE_REQUEST;
+    } else if (session->sent == SSH_SENT_NOTHING && len > PACKET_TYPE_AT &&
+               packet[PACKET_TYPE_AT] == MSG_NEWKEYS) {
+        session->sent = SSH_SENT_NEWKEYS;
+    }
+}
+
 static ssize_t on_send(libssh2_socket_t socket, const void *buffer, size_t length, int flags,
                        void **abstract) {
     struct ssh_session *session = *abstract;
@@ -159,6 +172,7 @@ static ssize_t on_send(libssh2_socket_t socket, const void *buffer, size_t lengt
     if (sent < 0 && sent != -EAGAIN) {
         session->hung_up = true;
     }
+    note_sent(session, buffer, length);
     return sent;
 }
 
@@ -330,28 +344,56 @@ bool ssh_connect_again(struct ssh_session *session) {
     return session->hung_up && has_ended(session, 0) && try_again(session);
 }
 
-void ssh_connect_handshake(struct ssh_session *session) {
+bool ssh_connect_patiently(struct ssh_session *session) {
+    if (!session->service_due && !session->opening_spare) {
+        return false;
+    }
+    session->patient = true;
+    ssh_connect_release(session);
+    ssh_connect_start(session);
+    return true;
+}
+
+/* 1 when all of it is done, 0 when it goes on, -1 when it has failed and that was seen to. */
+static int drive_handshake(struct ssh_session *session) {
     int fd = ssh_link_fd(session->link);
     struct error error = ERROR_INIT;
     int rc =
         libssh2_session_handshake(session->ssh, fd >= 0 ? fd : session->engine->nonblocking_fd);
     if (rc == LIBSSH2_ERROR_EAGAIN) {
+        return 0;
+    }
+    if (rc == 0) {
+        ssh_kexinit_release(&session->kexinit);
+        return 1;
+    }
+    if (ssh_connect_patiently(session) || (was_dropped(session, rc) && try_again(session))) {
+        return -1;
+    }
+    set_handshake_error(session, rc, &error);
+    ssh_session_fail_address(session, &error);
+    return -1;
+}
+
+int ssh_connect_service(struct ssh_session *session) {
+    int done = session->service_due ? drive_handshake(session) : 1;
+    session->service_due = session->service_due && done <= 0;
+    return done;
+}
+
+void ssh_connect_handshake(struct ssh_session *session) {
+    int done = drive_handshake(session);
+    bool keys_agreed = session->sent == SSH_SENT_SERVICE_REQUEST && !session->patient;
+    if (done < 0 || (done == 0 && !keys_agreed)) {
         return;
     }
-    if (rc != 0 && was_dropped(session, rc) && try_again(session)) {
-        return;
-    }
-    if (rc != 0) {
-        set_handshake_error(session, rc, &error);
-        ssh_session_fail_address(session, &error);
-        return;
-    }
-    ssh_kexinit_release(&session->kexinit);
+    session->service_due = done == 0;
+    struct error error = ERROR_INIT;
     size_t len = 0;
     int type = 0;
     const char *blob = libssh2_session_hostkey(session->ssh, &len, &type);
-    rc = host_key_verify(session->engine->known_hosts, session->spec, ssh_session_address(session),
-                         (const uint8_t *)blob, len, &error);
+    int rc = host_key_verify(session->engine->known_hosts, session->spec,
+                             ssh_session_address(session), (const uint8_t *)blob, len, &error);
     if (session->scan) {
         session->offer = xmemdup(blob, len);
         session->offer_len = len;
@@ -380,7 +422,11 @@ void ssh_connect_release(struct ssh_session *session) {
         libssh2_session_free(session->ssh);
         session->ssh = NULL;
         session->spare = NULL;
+        session->opening_spare = false;
+        session->sessions = 0;
     }
+    session->sent = SSH_SENT_NOTHING;
+    session->service_due = false;
     if (session->jump != NULL) {
         ssh_jump_leave(session->jump, session);
         session->jump = NULL;

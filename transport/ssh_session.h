@@ -11,6 +11,13 @@
  * a session; the driver's order sees to both. Sends are never partial (ssh_link.h), so libssh2's
  * other rules about EAGAIN don't arise.
  *
+ * Two questions of the login are not waited for, which saves two round trips: the first key is
+ * offered right behind the request for the login service, and a channel is asked for right behind
+ * the signature, once the server has said that it takes the key. A server answers in the order of
+ * what it reads, so nothing else changes. Where it ends such a login otherwise (a second key is
+ * asked for as well, or it is stricter than the standard), the address is tried again patiently,
+ * one question after the other.
+ *
  * Owner's callbacks fire from the driver only, between calls into libssh2. Any of them may close
  * streams or the session: streams are only marked and swept at the end of the driver, the session
  * is torn down in the engine's next turn.
@@ -32,6 +39,14 @@
 #include "transport/ssh_link.h"
 #include "transport/transport.h"
 
+/* What has left of our own packets: a key may be offered behind the request for the service, and
+ * libssh2 does not say when that is. */
+enum ssh_sent {
+    SSH_SENT_NOTHING,
+    SSH_SENT_NEWKEYS, /* the host key is the peer's own; the next packet is encrypted */
+    SSH_SENT_SERVICE_REQUEST
+};
+
 enum ssh_state {
     SSH_CONNECTING,     /* a socket or a tunnel to the current address */
     SSH_HANDSHAKE,      /* banner, key exchange, host key */
@@ -50,6 +65,8 @@ struct ssh_auth {
     struct buf tried;                /* labels, for the message */
     struct ssh_signature *signature; /* being made by the agent, or done and not yet fetched */
     bool signature_done;
+    bool
+        signature_sent; /* the server takes the current key, and has its signature or is about to */
 };
 
 struct ssh_session {
@@ -76,8 +93,11 @@ struct ssh_session {
     unsigned retries; /* of the current address, see ssh_connect.c */
     LIBSSH2_SESSION *ssh;
     struct ssh_kexinit kexinit;
-    bool hung_up;   /* the peer's end of the connection is gone */
-    char *farewell; /* what the peer said when it disconnected, cleaned; or NULL */
+    enum ssh_sent sent;
+    bool service_due; /* the login service is asked for and not promised yet */
+    bool patient;     /* no question before the answer to the one before it */
+    bool hung_up;     /* the peer's end of the connection is gone */
+    char *farewell;   /* what the peer said when it disconnected, cleaned; or NULL */
     char *host_key_order;
     struct ssh_auth auth;
 
@@ -124,6 +144,12 @@ void ssh_connect_handshake(struct ssh_session *session);
 /* True where the connection ended without a word, as where sshd is restarted, and the same address is
  * tried again a few times. */
 bool ssh_connect_again(struct ssh_session *session);
+/* Something was asked ahead that the server has not answered: true where the same address is tried
+ * again without that. */
+bool ssh_connect_patiently(struct ssh_session *session);
+/* In SSH_AUTHENTICATING: 1 where the login service is promised, 0 while it is not; -1: the session
+ * is at another address, or has failed. */
+int ssh_connect_service(struct ssh_session *session);
 /* (Re)starts the timer that ends the current attempt. */
 void ssh_connect_arm(struct ssh_session *session, uint64_t timeout_ms);
 /* Frees what belongs to the current address: libssh2's session, the link. */
@@ -144,6 +170,8 @@ struct stream *ssh_channel_exec(struct conn *conn, const char *command,
                                 const struct stream_handlers *handlers, void *arg);
 struct stream *ssh_channel_tunnel(struct conn *conn, const char *host, uint16_t port,
                                   const struct stream_handlers *handlers, void *arg);
+/* Asks for the spare channel before the login is answered. */
+void ssh_channel_open_ahead(struct ssh_session *session);
 /* Does for every stream what can be done now. */
 void ssh_channels_step(struct ssh_session *session);
 /* on_end(lost) for every stream that the owner still has. */

@@ -162,6 +162,15 @@ start_peer() {
     [ "$(grep -c '^in$' <<<"$output")" = 5 ]
 }
 
+@test "a host that wants two keys one after the other is logged in to" {
+    start_variant two -o AuthenticationMethods=publickey,publickey
+    run -- timeout 60 "$client" -k "$T/two.known_hosts" -i "$T/id_ed25519" -i "$T/id_ecdsa" "$address" \
+        'echo in' </dev/null
+    [ "$output" = in ]
+    # The channel was asked for behind the first key, in vain; then everything in its turn.
+    [ "$(grep -c 'Connection from\|Partial publickey' "$T/two.log")" -ge 2 ] || cat "$T/two.log"
+}
+
 @test "a refused login names the keys that were tried and what the server takes" {
     connect -i "$T/id_stranger" -i "$T/nowhere" "$NIXOS" true
     [ "$status" = 200 ]
