@@ -247,6 +247,8 @@ enum step_result step_guard_start(struct host *host) {
         host_set_string(&host->old, target_reply_get(host->reply, "old"));
         host->old_generation = target_reply_number(host->reply, "generation", 0);
     }
+    host_take_guard(host);
+    host->guard_told = true;
     return host_go(host, STEP_ACTIVATE);
 }
 
@@ -298,10 +300,12 @@ static enum step_result failed_but_runs(struct host *host) {
 }
 
 enum step_result step_activate(struct host *host) {
-    if ((host->pausing && !host->op_started) || !host_guard_poll(host, &host->link)) {
+    bool told = host->guard_told;
+    host->guard_told = false;
+    if (!told && ((host->pausing && !host->op_started) || !host_guard_poll(host, &host->link))) {
         return STEP_AGAIN;
     }
-    if (host->op_err != 0) {
+    if (!told && host->op_err != 0) {
         return host_try_again(host) ? STEP_AGAIN : host_fail(host, &host->op_error);
     }
     switch (host->guard.phase) {
@@ -331,7 +335,7 @@ enum step_result step_activate(struct host *host) {
     case GUARD_COMMITTING:
         break;
     }
-    if (host_guard_is_gone(host)) {
+    if (!told && host_guard_is_gone(host)) {
         return host_guard_has_gone(host);
     }
     host_poke(host);

@@ -255,10 +255,7 @@ static bool guard_may_be_armed(const struct host *host) {
 enum step_result step_fail(struct host *host) {
     const char *name = host->plan.inv->name;
     enum host_state end = HOST_FAILED;
-    if (host->copy != NULL) {
-        copy_close(host->copy);
-        host->copy = NULL;
-    }
+    host_copy_drop(host);
     bool out_of_reach = host->connects == 0 && host->verdict.code == FLEET_ERR_UNREACHABLE;
     if (host->ended && !out_of_reach) {
         end = host->end;

@@ -214,6 +214,7 @@ struct host {
     uint32_t repair_tries;
     char state_line[1024];
     struct guard_state guard;
+    bool guard_told; /* by the answer of its start, and not looked at yet */
     uint64_t log_offset;
     uint64_t
         guard_deadline_ms; /* by our own clock, when the guard will have gone back alone; 0: no guard */
@@ -325,6 +326,8 @@ enum step_result step_look(struct host *host);
 /* `--lock-timeout`: true when the step asks again in a while, false when that time is over. */
 bool host_wait_for_run(struct host *host);
 enum step_result host_lock_is_held(struct host *host);
+/* Ends the copy's channel, if there is one. */
+void host_copy_drop(struct host *host);
 enum step_result step_await_copy(struct host *host);
 enum step_result step_lock(struct host *host);
 enum step_result step_copy(struct host *host);

@@ -35,7 +35,9 @@ static void on_ready(const char *address, void *arg) {
     link->state = LINK_UP;
     link->failed = false;
     snprintf(link->address, sizeof(link->address), "%s", address);
-    link->shell = shell_open(host->env.loop, link->conn, &host->plan.elevation);
+    struct elevation how = host->plan.elevation;
+    how.known = link == &host->fresh; /* the first connection's shell has announced itself */
+    link->shell = shell_open(host->env.loop, link->conn, &how);
     host->connects++;
     if (link == &host->link) {
         host->link_tries = 0;
@@ -115,10 +117,7 @@ void link_close(struct link *link) {
             shell_close(host->probe_shell);
             host->probe_shell = NULL;
         }
-        if (host->copy != NULL) {
-            copy_close(host->copy);
-            host->copy = NULL;
-        }
+        host_copy_drop(host);
         closure_pair_close(host->pair);
         host->pair = NULL;
         host_asks_drop(host);

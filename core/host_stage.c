@@ -1,5 +1,6 @@
 /* Staging: lock, copy, root. Nothing on the host changes before the lock, and what the lock allows (a
- * copy into the store, a root) is harmless alone.
+ * copy into the store, a root) is harmless alone. The copy's channel is opened while the lock is asked
+ * for, which saves a round trip; nothing is said on it before the lock is ours.
  */
 #include "core/host_internal.h"
 
@@ -66,6 +67,19 @@ enum step_result host_lock_is_held(struct host *host) {
                       run != NULL ? run : "?", host->plan.inv->name, id != NULL ? id : "?");
 }
 
+void host_copy_drop(struct host *host) {
+    if (host->copy != NULL) {
+        copy_close(host->copy);
+        host->copy = NULL;
+    }
+}
+
+static bool copies_next(const struct host *host) {
+    return !host->going_back && !host_is_alone(host) && host->plan.run->action != ACTION_REBOOT;
+}
+
+static void open_copy_ahead(struct host *host);
+
 enum step_result step_lock(struct host *host) {
     if (host->pausing) {
         return STEP_AGAIN;
@@ -73,6 +87,7 @@ enum step_result step_lock(struct host *host) {
     if (host_op_begin(host)) {
         struct target_lock lock = host_target_lock(host);
         target_lock_take(host->link.shell, &lock, host_on_reply, host);
+        open_copy_ahead(host);
         return STEP_AGAIN;
     }
     if (!host->op_done) {
@@ -82,6 +97,7 @@ enum step_result step_lock(struct host *host) {
         return host_fail(host, &host->op_error);
     }
     if (!host_says(host->reply, "lock", "ok")) {
+        host_copy_drop(host);
         return host_lock_is_held(host);
     }
     const char *lapsed = target_reply_get(host->reply, "lock_lapsed");
@@ -132,8 +148,10 @@ static void on_copy_done(const struct copy_progress *progress, void *arg) {
 
 static void on_copy_failed(const struct error *error, void *arg) {
     struct host *host = arg;
-    copy_close(host->copy);
-    host->copy = NULL;
+    host_copy_drop(host);
+    if (host->step == STEP_LOCK) {
+        return; /* opened ahead: begun anew once the lock is ours, and what is wrong is said then */
+    }
     host->op_done = true;
     host->op_error = *error;
     host->op_err = error->code;
@@ -222,14 +240,12 @@ static char *serve_command(const struct host *host) {
     return buf_take(&command);
 }
 
-static enum step_result begin_copy(struct host *host, struct copier *copier) {
+static void start_copy(struct host *host, struct copier *copier, bool ahead) {
     static const enum copy_compress compress[] = {
         [INV_COMPRESS_NONE] = COPY_COMPRESS_NONE,
         [INV_COMPRESS_AUTO] = COPY_COMPRESS_AUTO,
         [INV_COMPRESS_ZSTD] = COPY_COMPRESS_ZSTD,
     };
-    host->op_started = true;
-    host->op_done = false;
     enum inv_substitute substitute = host->plan.inv->copy.substitute;
     char *command = serve_command(host);
     struct copy_options options = {.command = command,
@@ -238,18 +254,49 @@ static enum step_result begin_copy(struct host *host, struct copier *copier) {
                                                  host->plan.inv->copy.cache_push != NULL,
                                    .compress = compress[host->plan.inv->copy.compress],
                                    .before = host->compare ? host->current : NULL,
+                                   .ahead = ahead,
                                    .max_rate = host->plan.inv->copy.max_rate};
-    if (host->connects > 1) {
-        host_renew_lock(host); /* this ends the lost connection there, whose import holds locks */
-    }
     host->copy = copy_start(copier, host->link.conn, host->desired, &options, &copy_handlers, host);
     free(command);
-    return STEP_AGAIN;
 }
 
 /* Only what is already there: a rollback, or what was built on the host itself. */
 static bool nothing_to_copy(const struct host *host) {
     return host->source.kind == HOST_SOURCE_TARGET;
+}
+
+/* Once, on the first connection: where the lock is held, or a connection was lost, it takes longer
+ * anyway. What goes wrong here is met again by step_copy, and said there. */
+static void open_copy_ahead(struct host *host) {
+    if (!copies_next(host) || nothing_to_copy(host) || host->copy != NULL || host->connects > 1 ||
+        host->lock_wait_until_ms != 0) {
+        return;
+    }
+    struct error ignored = ERROR_INIT;
+    struct copier *copier = host->env.copier(&host->source, &ignored, host->env.arg);
+    if (copier != NULL) {
+        start_copy(host, copier, true);
+    }
+}
+
+static enum step_result begin_copy(struct host *host) {
+    if (host->copy != NULL) {
+        copy_ask(host->copy);
+    } else {
+        struct error error = ERROR_INIT;
+        struct copier *copier = host->env.copier(&host->source, &error, host->env.arg);
+        if (copier == NULL) {
+            return error.code != 0 ? host_fail(host, &error) : STEP_AGAIN;
+        }
+        if (host->connects > 1) {
+            host_renew_lock(
+                host); /* this ends the lost connection there, whose import holds locks */
+        }
+        start_copy(host, copier, false);
+    }
+    host->op_started = true;
+    host->op_done = false;
+    return STEP_AGAIN;
 }
 
 /* By a person, or for want of memory: that may have passed, and what has arrived stays. */
@@ -277,12 +324,7 @@ enum step_result step_copy(struct host *host) {
         return STEP_AGAIN;
     }
     if (!host->op_started) {
-        struct error error = ERROR_INIT;
-        struct copier *copier = host->env.copier(&host->source, &error, host->env.arg);
-        if (copier == NULL) {
-            return error.code != 0 ? host_fail(host, &error) : STEP_AGAIN;
-        }
-        return begin_copy(host, copier);
+        return begin_copy(host);
     }
     if (!host->op_done) {
         return STEP_AGAIN;
@@ -330,10 +372,7 @@ enum step_result step_root(struct host *host) {
     if (host->op_err != 0) {
         return host_fail(host, &host->op_error);
     }
-    if (host->copy != NULL) {
-        copy_close(host->copy);
-        host->copy = NULL;
-    }
+    host_copy_drop(host);
     if (!boot_has_room(host)) {
         return STEP_FAILED;
     }

@@ -117,9 +117,9 @@ struct target_activation {
     bool leave_failed;
 };
 /* Writes guard.sh and its record's input, starts the guard (systemd-run --unit=fleet-guard; setsid where
- * there is no systemd), returns at once. Keys: guard ("started" | "busy" | "lock-lost" | "no-switch" | "stopping" |
+ * there is no systemd), and answers when it has activated, after half a second at the latest. Keys: guard ("started" | "busy" | "lock-lost" | "no-switch" | "stopping" |
  * "unfinished": a record is left, target_repair first), detail (why it was refused),
- * weak (yes: no systemd), old, generation. */
+ * weak (yes: no systemd), old, generation; where it was started those of target_guard_poll too. */
 void target_guard_start(struct shell *shell, const struct target_env *env,
                         const struct target_activation *activation, target_done done, void *arg);
 
@@ -138,7 +138,8 @@ enum target_request {
     TARGET_LEAVE
 };
 /* Leaves a request for the guard with this nonce, and answers as target_guard_poll does, without the
- * log, as soon as the guard has changed its state, after half a second at the latest. Key: request
+ * log, as soon as the guard has changed its state (has committed, where it was asked to), after half a
+ * second at the latest. Key: request
  * ("left" | "refused": no guard of this nonce waits | "lock-lost").
  * Renew also renews the lock. */
 void target_guard_request(struct shell *shell, enum target_request request, const char *nonce,

@@ -12,6 +12,7 @@
 
 #define SHORT_TIMEOUT_MS  60000u
 #define POLL_WAIT_MAX_MS  10000u
+#define QUICK_MS          500
 #define REPAIR_TIMEOUT_MS (15u * 60u * 1000u)
 
 static const char *const request_names[] = {
@@ -42,18 +43,21 @@ static void set_activation(struct target_call *call, const struct target_env *en
 
 void target_guard_start(struct shell *shell, const struct target_env *env,
                         const struct target_activation *activation, target_done done, void *arg) {
-    struct target_call call = {
-        .what = "the guard's start",
-        .parts = {target_script_lock, target_script_record, target_script_guard_start},
-        .timeout_ms = SHORT_TIMEOUT_MS,
-        .done = done,
-        .arg = arg};
+    struct target_call call = {.what = "the guard's start",
+                               .parts = {target_script_lock, target_script_record,
+                                         target_script_guard_start, target_script_guard_poll},
+                               .timeout_ms = SHORT_TIMEOUT_MS,
+                               .done = done,
+                               .arg = arg};
     set_activation(&call, env, activation);
     target_call_plain(&call, "NONCE", activation->nonce);
     target_call_plain(&call, "ACTION", activation->action);
     target_call_number(&call, "CONFIRM_MS", (int64_t)activation->confirm_timeout_ms);
     target_call_set(&call, "LEAVE", activation->leave_failed ? "yes" : "no");
     target_call_guard(&call);
+    target_call_set(&call, "SEEN", "");
+    target_call_set(&call, "OFFSET", "0");
+    target_call_number(&call, "WAIT_MS", QUICK_MS);
     target_call_send(&call, shell);
 }
 

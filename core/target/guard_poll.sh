@@ -1,6 +1,8 @@
 #!/bin/sh
 # Follows a guard. Arguments: NONCE, SEEN (the state line already known), OFFSET (into the log, ""
 # for none of it), WAIT_MS. Answers when the state differs, 300 ms after new log text, or when the wait is over.
+# PASSES is a phase that is no news, as it leads to what is waited for ("" for none): set by the
+# scripts before this one, whose answer then tells the outcome too where that is quick.
 
 CHUNK=65536
 
@@ -19,6 +21,10 @@ load_size() {
     [ ! -e "$GUARD/activation.log" ] || size=$(wc -c <"$GUARD/activation.log")
 }
 
+is_news() {
+    [ "$state" != "$SEEN" ] && [ "${state%% *}" != "${PASSES:-none}" ]
+}
+
 wait_for_news() {
     # Open before the first look, so that no news is missed in between.
     [ ! -p "$GUARD/news" ] || exec 7<>"$GUARD/news"
@@ -26,7 +32,7 @@ wait_for_news() {
     load_size
     tick
     began=$now_ms
-    while [ "$state" = "$SEEN" ] && [ $((now_ms - began)) -lt "$WAIT_MS" ] && [ -e "$GUARD/state" ]; do
+    while ! is_news && [ $((now_ms - began)) -lt "$WAIT_MS" ] && [ -e "$GUARD/state" ]; do
         nap=0.3
         case $state in
         active*) nap=1 ;;

@@ -37,6 +37,7 @@ leave_request() {
         echo r 1<>"$GUARD/wake"
         say request left
         SEEN=$state WAIT_MS=500
+        [ "$REQUEST" != commit ] || PASSES=committing
     else
         fail "the request can't be written to $GUARD: is /run full?"
     fi

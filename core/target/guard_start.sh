@@ -1,6 +1,8 @@
 #!/bin/sh
 # Records what is true, on disk, and starts the guard. Arguments: LOCK_ID ("" for none), PROFILE,
 # NONCE, ACT_RUN, ACTION, NEW, ACTIVATE_MS, CONFIRM_MS, REV, DIRTY, WHO, TO, LEAVE, GUARD_SH.
+# guard_poll.sh follows with its arguments: an activation that takes less than half a second is over
+# in the answer.
 #
 # All of it under the lock's flock, so two starts can't meet; systemd itself refuses a second unit.
 
@@ -100,3 +102,5 @@ say weak "$weak"
 say old "$old"
 generation_of "$link"
 say generation "$generation"
+lock_leave
+PASSES=activating

@@ -344,7 +344,7 @@ static int guard_start(struct machine *machine, const struct script_vars *vars, 
     guard->to = strtoll(script_var(vars, "TO"), NULL, 10);
     guard->activate_ms = (uint64_t)strtoll(script_var(vars, "ACTIVATE_MS"), NULL, 10);
     guard->confirm_ms = (uint64_t)strtoll(script_var(vars, "CONFIRM_MS"), NULL, 10);
-    guard->next_ms = virtual_time_ms() + 30;
+    guard->next_ms = virtual_time_ms() + (machine->activation_ms > 0 ? 30 : 0);
     machine->activations++;
     say(out, "guard", "started");
     say(out, "weak", yes(machine->no_systemd));

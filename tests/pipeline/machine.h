@@ -82,7 +82,7 @@ struct machine {
 
     /* How it behaves. */
     uint64_t latency_ms;    /* of every answer */
-    uint64_t activation_ms; /* how long the activation takes */
+    uint64_t activation_ms; /* how long the activation takes; 0: it is over in the start's answer */
     int activation_rc;
     bool activation_stops;   /* and fails before the new system runs */
     const char *breaks_unit; /* fails once NEW runs */

@@ -129,8 +129,8 @@ static const char *name_of(const struct script_vars *vars) {
     static const struct {
         const char *name, *text;
     } scripts[] = {{"request", target_script_guard_request},
-                   {"guard_poll", target_script_guard_poll},
                    {"guard_start", target_script_guard_start},
+                   {"guard_poll", target_script_guard_poll},
                    {"commit_now", target_script_commit_now},
                    {"repair", target_script_repair},
                    {"inspect", target_script_inspect},
@@ -254,7 +254,7 @@ static void act(struct wire *wire, const char *name, const struct script_vars *v
     if (acts) {
         status = machine_run(machine, name, vars, &out);
         machine_settle(machine);
-        if (strstr("renew commit abort leave", name) != NULL) {
+        if (strstr("guard_start renew commit abort leave", name) != NULL) {
             machine_run(machine, "guard_poll", vars, &out);
         }
         if (strcmp(name, "renew") == 0 && conn->number < ARRAY_LEN(machine->renewals_by_conn)) {
@@ -411,6 +411,9 @@ static void announce(struct wire *wire) {
     wire->handlers.on_data(2, wire->marker, strlen(wire->marker), wire->arg);
     if (wire->conn != NULL) {
         wire->handlers.on_data(1, wire->marker, strlen(wire->marker), wire->arg);
+    }
+    if (wire->conn != NULL && wire->in.len > 0) { /* written ahead */
+        uv_timer_start(&wire->timer, wire->timer.timer_cb, 0, 0);
     }
 }
 

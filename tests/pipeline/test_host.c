@@ -71,6 +71,39 @@ Test(host, renews_first_over_a_connection_of_its_own) {
     cr_expect_eq(machine->commit_conn, 2);
 }
 
+static unsigned polls;
+
+static enum fault counts_polls(struct world *self, const char *name) {
+    polls += self->host->step == STEP_ACTIVATE && strcmp(name, "guard_poll") == 0;
+    return FAULT_NONE;
+}
+
+/* What the guard's start answers is believed as any word of the guard: no poll follows. */
+Test(host, takes_a_quick_activation_from_the_answer_of_its_start) {
+    static const struct {
+        int rc;
+        bool refused;
+        enum host_state end;
+        const char *reason;
+    } rows[] = {{0, false, HOST_HEALTHY, ""},
+                {2, false, HOST_ROLLED_BACK, "activation-failed"},
+                {100, true, HOST_REBOOT_REQUIRED, ""}};
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (i > 0) {
+            world_end(&world);
+            world_begin(&world);
+        }
+        polls = 0;
+        machine->activation_ms = 0;
+        machine->activation_rc = rows[i].rc;
+        machine->activation_refused = rows[i].refused;
+        world.on_script = counts_polls;
+        world_run(&world);
+        expect_end(rows[i].end, rows[i].reason);
+        cr_expect_eq(polls, 0, "%u polls while it activates (%d)", polls, rows[i].rc);
+    }
+}
+
 static enum fault copies_under_the_lock(struct world *self, const char *name) {
     if (strcmp(name, "serve") == 0) {
         cr_expect_str_neq(self->machine.lock_id, "", "a copy without the lock");

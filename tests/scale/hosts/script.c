@@ -16,8 +16,8 @@ static struct {
     const char *text;
     char *lines; /* without what is only a comment, as fleet sends it */
 } scripts[] = {{.name = "request", .text = target_script_guard_request},
-               {.name = "guard_poll", .text = target_script_guard_poll},
                {.name = "guard_start", .text = target_script_guard_start},
+               {.name = "guard_poll", .text = target_script_guard_poll},
                {.name = "commit_now", .text = target_script_commit_now},
                {.name = "repair", .text = target_script_repair},
                {.name = "inspect", .text = target_script_inspect},

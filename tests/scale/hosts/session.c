@@ -191,7 +191,7 @@ static int run(struct wire *wire, const char *name, const struct script_vars *va
     }
     status = machine_run(machine, name, vars, out);
     machine_settle(machine);
-    if (strstr("renew commit abort leave", name) != NULL) {
+    if (strstr("guard_start renew commit abort leave", name) != NULL) {
         machine_run(machine, "guard_poll", vars, out);
     }
     return status;
