@@ -7,6 +7,7 @@ TARGET is HOST:PORT. Listens on 127.0.0.1 (--listen for another address) and on 
 it writes to the file READY once it listens. Ends by a signal.
 
   --delay MS       each byte arrives so many milliseconds later, each way (half a round trip)
+  --handshake      being connected takes a round trip too, as it does over a real line
   --loss PERCENT   so many of the pieces arrive only after a pause, and all behind them wait: what
                    a lost segment and its retransmission look like from above
   --cut BYTE       the first connection is reset once it has carried so many bytes, both ways
@@ -35,6 +36,7 @@ class Proxy:
         self.delay = delay  # seconds, each way
         self.loss = loss  # the share of pieces that come late
         self.cut, self.stall = cut, stall  # of the first connection
+        self.handshake = False
         self.hold_from = None  # connections from this number on wait before their first byte
         self.hold_up_at = None  # connections wait once they have carried so many bytes to the target
         self.silent = False  # nothing is carried at all
@@ -56,6 +58,8 @@ class Proxy:
 
     async def serve(self, reader, writer):
         self.connections += 1
+        if self.handshake:
+            await asyncio.sleep(2 * self.delay)
         try:
             there_reader, there_writer = await asyncio.open_connection(*self.target)
         except OSError:
@@ -218,6 +222,7 @@ async def main():
     parser.add_argument("target")
     parser.add_argument("--listen", default="127.0.0.1")
     parser.add_argument("--delay", type=float, default=0)
+    parser.add_argument("--handshake", action="store_true")
     parser.add_argument("--loss", type=float, default=0)
     parser.add_argument("--cut", type=int)
     parser.add_argument("--stall", type=int)
@@ -226,6 +231,7 @@ async def main():
     proxy = Proxy(
         host, int(port), options.delay / 1000, options.loss / 100, options.cut, options.stall
     )
+    proxy.handshake = options.handshake
     await proxy.listen(options.listen)
     with open(options.ready, "w", encoding="ascii") as file:
         file.write(f"{proxy.port}\n")
