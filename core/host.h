@@ -40,6 +40,7 @@ struct host_resume {
     bool ask;          /* it had begun; else nothing here is set */
     bool back;         /* it was to go back: a way back that has begun on a verdict stays one */
     bool taken_back;   /* it was healthy, and goes back for the others' sake */
+    bool was_healthy;  /* it was, and is to be probed again with its wave */
     const char *nonce; /* of its activation */
     const char *desired;
     const char *old; /* what it ran before, or NULL: not known */

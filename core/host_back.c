@@ -256,11 +256,13 @@ enum step_result step_fail(struct host *host) {
     const char *name = host->plan.inv->name;
     enum host_state end = HOST_FAILED;
     host_copy_drop(host);
+    bool was_healthy = host->plan.resume.was_healthy && host->connects == 0;
     bool out_of_reach = host->connects == 0 && host->verdict.code == FLEET_ERR_UNREACHABLE;
     if (host->ended && !out_of_reach) {
         end = host->end;
-    } else if (guard_may_be_armed(host) || host->in_doubt) {
-        const char *what = host->plan.resume.boot_id != NULL
+    } else if (guard_may_be_armed(host) || host->in_doubt || was_healthy) {
+        const char *what = was_healthy ? "It was healthy before the run was interrupted"
+                           : host->plan.resume.boot_id != NULL
                                ? "It was to be rebooted, which may have happened"
                            : host->in_doubt || host->commit_sent
                                ? "The commit had been asked for, so it may have become final"

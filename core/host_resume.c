@@ -24,9 +24,12 @@ void host_resume_init(struct host *host) {
     const struct inv_host_policy *policy = &host->plan.inv->policy;
     host_set_string(&host->desired, resume->desired);
     snprintf(host->nonce, sizeof(host->nonce), "%s", resume->nonce != NULL ? resume->nonce : "");
-    /* Till it has answered its guard may be at work, or its reboot. */
-    host->guard_deadline_ms =
-        host_now(host) + policy->activate_timeout_ms + policy->confirm_timeout_ms;
+    /* Till it has answered its guard may be at work, or its reboot. Of one that was healthy neither
+     * is, and the others are not kept waiting for it. */
+    if (!resume->was_healthy) {
+        host->guard_deadline_ms =
+            host_now(host) + policy->activate_timeout_ms + policy->confirm_timeout_ms;
+    }
     char *names = xstrdup(resume->probes_before != NULL ? resume->probes_before : "");
     char *save = NULL;
     for (char *name = strtok_r(names, ", ", &save); name != NULL;

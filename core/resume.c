@@ -127,6 +127,7 @@ struct resume *resume_new(const struct view *view, bool probes_again) {
         if (probes_again && item->touched && host->state == HOST_HEALTHY &&
             item->how == RESUME_KEEP && resume->waves[i] > resume->waves_done) {
             item->how = RESUME_ASK;
+            item->ask.was_healthy = true;
         }
     }
     return resume;

@@ -839,6 +839,19 @@ Test(host, lets_go_at_once_as_it_is_probed_again) {
     cr_expect_str_eq(machine->lock_id, "");
 }
 
+/* It is committed: no guard that would have to decide first. */
+Test(host, was_healthy_and_is_not_waited_for_long_when_its_run_is_resumed) {
+    world_resume(&world, 1000);
+    machine->guard = (struct machine_guard){.alive = false};
+    world.resume.was_healthy = true;
+    machine->reachable_at_ms = UINT64_MAX;
+    uint64_t began_ms = virtual_time_ms();
+    world_go(&world);
+    expect_end(HOST_UNKNOWN, "connection-refused");
+    cr_expect(strstr(world.message, "It was healthy before") != NULL, "%s", world.message);
+    cr_expect_leq(virtual_time_ms() - began_ms, 120000);
+}
+
 Test(host, guard_that_is_found_shortly_before_it_goes_back_judges_nothing) {
     bool confirmed_once = false, late_once = false;
     for (uint64_t left_ms = 20; left_ms < 600; left_ms += 10) {

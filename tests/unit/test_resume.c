@@ -233,6 +233,7 @@ Test(resume, hosts_of_a_wave_under_way_are_asked_again) {
     activate("h1", HOST_HEALTHY);
     plan = resume_new(view, true);
     cr_assert_eq(plan->hosts[0].how, RESUME_ASK);
+    cr_assert(plan->hosts[0].ask.was_healthy);
     resume_free(plan);
     of_run(EVENT_WAVE_END, 1, NULL);
     plan = resume_new(view, true);
