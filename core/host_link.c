@@ -35,9 +35,7 @@ static void on_ready(const char *address, void *arg) {
     link->state = LINK_UP;
     link->failed = false;
     snprintf(link->address, sizeof(link->address), "%s", address);
-    struct elevation how = host->plan.elevation;
-    how.known = link == &host->fresh; /* the first connection's shell has announced itself */
-    link->shell = shell_open(host->env.loop, link->conn, &how);
+    link->shell = shell_open(host->env.loop, link->conn, &host->plan.elevation);
     host->connects++;
     if (link == &host->link) {
         host->link_tries = 0;

@@ -91,6 +91,7 @@ enum step_result step_lock(struct host *host) {
         return STEP_AGAIN;
     }
     if (!host->op_done) {
+        open_copy_ahead(host); /* its source may have come up meanwhile */
         return STEP_AGAIN;
     }
     if (host->op_err != 0) {

@@ -10,9 +10,8 @@
  * echoes its commands can fool neither us nor sudo. The marker is printed on both outputs; what a
  * login shell or sudo said before it is kept only to explain a failure.
  *
- * Invariants: nothing of the owner's is written before the marker has been seen on stdout, unless
- * the account is known and there is no sudo that could ask; the password is written at most once a
- * stream, and only after the prompt.
+ * Invariants: nothing of the owner's is written before the marker has been seen on stdout; the
+ * password is written at most once a stream, and only after the prompt.
  */
 #include "transport/elevate.h"
 
@@ -48,7 +47,6 @@ struct elevated {
     const char *password;
     uint64_t timeout_ms;
     bool password_sent;
-    bool writes_at_once;
     bool paused;
     bool eof;
     bool closed;
@@ -165,7 +163,7 @@ static void release_writes(struct elevated *self) {
         secret_wipe(self->held.data, self->held.len);
         buf_free(&self->held);
     }
-    if (self->eof && !self->writes_at_once) {
+    if (self->eof) {
         stream_eof(self->inner);
     }
     if (self->paused) {
@@ -274,16 +272,12 @@ static void hold(struct buf *held, const void *data, size_t len) {
     buf_add(held, data, len);
 }
 
-static bool may_write(const struct elevated *self) {
-    return self->inner != NULL && (self->out.seen || self->writes_at_once);
-}
-
 static int elevated_write(struct stream *stream, const void *data, size_t len) {
     struct elevated *self = container_of(stream, struct elevated, stream);
     if (self->inner == NULL) {
         return FLEET_ERR_LOST;
     }
-    if (may_write(self)) {
+    if (self->out.seen) {
         return stream_write(self->inner, data, len);
     }
     hold(&self->held, data, len);
@@ -292,7 +286,7 @@ static int elevated_write(struct stream *stream, const void *data, size_t len) {
 
 static int elevated_write_chunk(struct stream *stream, struct chunk *chunk) {
     struct elevated *self = container_of(stream, struct elevated, stream);
-    if (may_write(self)) {
+    if (self->inner != NULL && self->out.seen) {
         return stream_write_chunk(self->inner, chunk);
     }
     return elevated_write(stream, chunk->data, chunk->len);
@@ -306,7 +300,7 @@ static size_t elevated_queued(const struct stream *stream) {
 static void elevated_eof(struct stream *stream) {
     struct elevated *self = container_of(stream, struct elevated, stream);
     self->eof = true;
-    if (may_write(self)) {
+    if (self->inner != NULL && self->out.seen) {
         stream_eof(self->inner);
     }
 }
@@ -413,7 +407,6 @@ struct stream *elevate_pipe(uv_loop_t *loop, struct conn *conn, const struct ele
     self->how = how->how;
     self->password = how->password != NULL ? how->password : "";
     self->timeout_ms = timeout_ms;
-    self->writes_at_once = how->known && how->how == ELEVATE_NONE;
     uv_timer_init(loop, &self->timer);
     if (!command_is_plain(command) || (filter != NULL && !command_is_plain(filter))) {
         error_set(&self->error, FLEET_ERR_USAGE, "no-shell",

@@ -4,7 +4,7 @@
  * (FIELD-NOTES: where sudo asks nothing, the command itself would get it). The far side's login
  * shell may be fish, nushell, zsh or csh and may print at start-up: the command announces itself
  * with a second marker on stdout, everything before it is "login noise" and dropped, and writes
- * are held back until it has appeared (unless the account is `known`).
+ * are held back until it has appeared.
  */
 #ifndef FLEET_TRANSPORT_ELEVATE_H
 #define FLEET_TRANSPORT_ELEVATE_H
@@ -22,9 +22,6 @@ enum elevate_how {
 struct elevation {
     enum elevate_how how;
     const char *password; /* SUDO_PASSWORD; borrowed, wiped by its owner after the run */
-    /* This account's shell has announced itself on an earlier connection: what is written does not
-     * wait for that, which saves a round trip. Counts without sudo only. */
-    bool known;
 };
 
 /* As conn_exec, for a `command` of plain words ([A-Za-z0-9 ._/:=+,@%?-]); the stream is a wrapper

@@ -8,8 +8,7 @@
  * once (MaxSessions), so streams wait for their turn. One session channel is kept open in reserve
  * (the spare): the next exec then takes one round trip instead of two, does not wait for a tunnel
  * that can't be opened, and there is a channel to read through while no stream exists (libssh2
- * reads only through a channel). What is written goes out behind the exec request, whose answer is
- * not waited for. A stream that the owner has given up, or
+ * reads only through a channel). A stream that the owner has given up, or
  * whose end has been told, is `ended`: it stays until its channel is closed on both sides, since a
  * channel counts at sshd until then, and is swept.
  */
@@ -452,9 +451,6 @@ static void step(struct ssh_stream *self) {
     }
     if (self->phase == REQUESTING && !self->ended) {
         step_request(self);
-        if (self->phase == REQUESTING) {
-            step_write(self);
-        }
     }
     if (self->phase == OPEN && !self->ended) {
         step_stream(self);

@@ -412,9 +412,6 @@ static void announce(struct wire *wire) {
     if (wire->conn != NULL) {
         wire->handlers.on_data(1, wire->marker, strlen(wire->marker), wire->arg);
     }
-    if (wire->conn != NULL && wire->in.len > 0) { /* written ahead */
-        uv_timer_start(&wire->timer, wire->timer.timer_cb, 0, 0);
-    }
 }
 
 static void on_wire_timer(uv_timer_t *timer) {
