@@ -100,9 +100,11 @@ static void set_verdict(struct host *host) {
 }
 
 static enum step_result begin_anew(struct host *host) {
-    static const char note[] =
-        "the host runs what it ran before: nothing judged the new system, so it begins anew";
-    host_log(host, "fleet", note, sizeof(note) - 1);
+    const char *note =
+        host->plan.resume.was_healthy
+            ? "the host was healthy, and somebody has changed its system since: it begins anew"
+            : "the host runs what it ran before: nothing judged the new system, so it begins anew";
+    host_log(host, "fleet", note, strlen(note));
     host->adopted = true;
     host->verdict = (struct error)ERROR_INIT;
     host->guard_deadline_ms = 0;

@@ -117,9 +117,10 @@ struct target_activation {
     bool leave_failed;
 };
 /* Writes guard.sh and its record's input, starts the guard (systemd-run --unit=fleet-guard; setsid where
- * there is no systemd), and answers when it has activated, after half a second at the latest. Keys: guard ("started" | "busy" | "lock-lost" | "no-switch" | "stopping" |
- * "unfinished": a record is left, target_repair first), detail (why it was refused),
- * weak (yes: no systemd), old, generation; where it was started those of target_guard_poll too. */
+ * there is no systemd), and answers when it has activated, after half a second at the latest. Keys:
+ * guard ("started" | "busy" | "lock-lost" | "no-switch" | "stopping" | "unfinished": a record is left,
+ * target_repair first), detail (why it was refused), weak (yes: no systemd), old, generation; where it
+ * was started those of target_guard_poll too. */
 void target_guard_start(struct shell *shell, const struct target_env *env,
                         const struct target_activation *activation, target_done done, void *arg);
 
