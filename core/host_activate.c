@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#define START_MIN_MS 5000u
+
 static struct target_activation activation(const struct host *host) {
     const struct host_run *run = host->plan.run;
     const struct inv_host_policy *policy = &host->plan.inv->policy;
@@ -206,6 +208,13 @@ static enum step_result look_for_guard(struct host *host) {
     return STEP_AGAIN;
 }
 
+/* How long its answer is waited for: as long as a poll's, and longer than the start takes on a host that is
+ * busy. */
+static uint64_t start_patience_ms(const struct host *host) {
+    uint64_t half = host->plan.inv->policy.confirm_timeout_ms / 2;
+    return half > START_MIN_MS ? half : START_MIN_MS;
+}
+
 /* Takes in the answer of a start that was not "started". */
 static enum step_result start_failed(struct host *host) {
     const char *word = target_reply_get(host->reply, "guard");
@@ -231,8 +240,15 @@ enum step_result step_guard_start(struct host *host) {
     if (host->guard_look) {
         return look_for_guard(host);
     }
+    if (host_overdue(host)) {
+        link_close(&host->link); /* its window may be open by now: there is time for another one */
+        host->restarts++;
+        host_poke(host);
+        return STEP_AGAIN;
+    }
     if (host_op_begin(host)) {
         host->start_failed = false;
+        host_await(host, start_patience_ms(host));
         send_start(host);
         return STEP_AGAIN;
     }
