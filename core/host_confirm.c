@@ -173,6 +173,12 @@ enum step_result step_commit(struct host *host) {
     if (host->lock_lost) {
         return host_lock_was_lost(host);
     }
+    if (host_guard_gave_up(host) && host_says(host->reply, "request", "left")) {
+        /* What went wrong is in its log, which only a poll's answer has. */
+        host->state_line[0] = '\0';
+        host_poke(host);
+        return STEP_AGAIN;
+    }
     if (host_guard_gave_up(host) || host_guard_has_left(host)) {
         return host_activation_failed(host);
     }
