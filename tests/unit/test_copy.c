@@ -158,15 +158,16 @@ Test(copy, keeps_to_the_rate) {
     uint64_t spent_ms = uv_hrtime() / 1000000 - begin_ms;
     expect_good(0);
     cr_expect_gt(spent_ms, 1200u);
-    cr_expect_lt(spent_ms, 4000u);
+    cr_expect_lt(spent_ms, 20000u);
 }
 
 Test(copy, names_a_damaged_path_of_the_source) {
     make_store(30, 4);
-    cr_assert_eq(run("chmod -R u+w %s/src/nix/store/*mixed* && printf x | dd of=%s/src%s/share/big "
-                     "bs=1 seek=3999999 conv=notrunc status=none",
-                     folder, folder, MIXED),
-                 0);
+    cr_assert_eq(
+        run("chmod -R u+w %s/src/nix/store/*mixed* && printf damaged! | dd of=%s/src%s/share/big "
+            "bs=1 seek=3999992 conv=notrunc status=none",
+            folder, folder, MIXED),
+        0);
     start(0);
     await(0);
     cr_assert_eq(targets[0].failed, 1);
