@@ -114,14 +114,16 @@ static enum step_result begin_anew(struct host *host) {
 static enum step_result is_left(struct host *host) {
     host->guard_deadline_ms = 0;
     bool runs = host_same(host->current, host->desired);
+    /* Where failures are left, too, only the journal knows one that was proven. */
     bool failures_go_back = !host->plan.run->leave && host->plan.inv->policy.rollback;
+    bool proven = failures_go_back || host->plan.resume.was_healthy;
     if (host->guard.fault[0] != '\0') {
         host_activation_failed(host);
         host->verdict = host->error;
     }
     if (!runs) {
         host_set_end(host, HOST_FAILED, "its guard was told to leave it, and it was changed since");
-    } else if (host->plan.run->action == ACTION_TEST && failures_go_back) {
+    } else if (host->plan.run->action == ACTION_TEST && proven) {
         host_set_end(host, HOST_HEALTHY,
                      "running and proven, not committed: a reboot brings the old system back");
     } else {

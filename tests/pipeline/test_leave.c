@@ -260,3 +260,26 @@ Test(leave, that_was_left_with_a_failed_activation_is_told_so_by_who_resumes) {
     cr_expect_not_null(strstr(world.message, "units failed: web.service; left running"), "%s",
                        world.message);
 }
+
+/* `--action test` leaves what is proven, too. Whoever finds one such knows it for proven only where the
+ * journal says so, as under this policy a failure is left in the same words. */
+Test(leave, tested_and_healthy_before_its_run_was_interrupted_is_so_for_who_resumes) {
+    for (int healthy = 0; healthy < 2; healthy++) {
+        if (healthy > 0) {
+            teardown();
+            setup();
+        }
+        world_resume(&world, 30000);
+        leave_failures();
+        world.run.action = ACTION_TEST;
+        world.resume.was_healthy = healthy;
+        machine->guard.alive = false;
+        machine->guard.record = false;
+        snprintf(machine->last, sizeof(machine->last), "inert %s rc=0 why=leave",
+                 machine->guard.nonce);
+        snprintf(machine->guard.state, sizeof(machine->guard.state), "%s", machine->last);
+        world_run(&world);
+        cr_expect_eq(world.end, healthy ? HOST_HEALTHY : HOST_FAILED, "%s: %s",
+                     buf_text(&world.story), world.message);
+    }
+}
