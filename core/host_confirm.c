@@ -173,13 +173,14 @@ enum step_result step_commit(struct host *host) {
     if (host->lock_lost) {
         return host_lock_was_lost(host);
     }
-    if (host_guard_gave_up(host) && host_says(host->reply, "request", "left")) {
+    bool over = host_guard_gave_up(host) || host_guard_has_left(host);
+    if (over && host_says(host->reply, "request", "left")) {
         /* What went wrong is in its log, which only a poll's answer has. */
         host->state_line[0] = '\0';
         host_poke(host);
         return STEP_AGAIN;
     }
-    if (host_guard_gave_up(host) || host_guard_has_left(host)) {
+    if (over) {
         return host_activation_failed(host);
     }
     if (host_says(host->reply, "alive", "no")) {
