@@ -100,15 +100,28 @@ static void set_verdict(struct host *host) {
 }
 
 static enum step_result begin_anew(struct host *host) {
-    const char *note =
-        host->plan.resume.was_healthy
-            ? "the host was healthy, and somebody has changed its system since: it begins anew"
-            : "the host runs what it ran before: nothing judged the new system, so it begins anew";
-    host_log(host, "fleet", note, strlen(note));
+    static const char note[] =
+        "the host runs what it ran before: nothing judged the new system, so it begins anew";
+    host_log(host, "fleet", note, sizeof(note) - 1);
     host->adopted = true;
     host->verdict = (struct error)ERROR_INIT;
     host->guard_deadline_ms = 0;
     return host_go(host, STEP_INSPECT);
+}
+
+/* Whoever deployed there since the host was healthy knows more than a run that had stopped. */
+static enum step_result was_changed_since(struct host *host) {
+    host->guard_deadline_ms = 0;
+    return host_failf(host, FLEET_ERR_REMOTE, "changed-since",
+                      "it was healthy, and somebody has changed its system since: nothing was done "
+                      "to it (`fleet status %s` tells what it runs)",
+                      host->plan.inv->name);
+}
+
+static bool is_as_it_was(const struct host *host) {
+    const char *profile = target_reply_get(host->reply, "profile");
+    return host_same(host->current, host->desired) &&
+           (host->plan.run->action == ACTION_TEST || host_same(profile, host->desired));
 }
 
 static enum step_result is_left(struct host *host) {
@@ -278,6 +291,9 @@ enum step_result step_adopt(struct host *host) {
     }
     if (host->plan.resume.taken_back) {
         return go_on_back(host, alive);
+    }
+    if (host->plan.resume.was_healthy && !alive && !is_as_it_was(host)) {
+        return was_changed_since(host);
     }
     if (host->plan.resume.boot_id != NULL && !alive) {
         return go_on_rebooting(host);

@@ -219,7 +219,9 @@ static bool offer_key(struct ssh_session *session) {
         session->state = SSH_READY;
         return false;
     }
-    if (ssh_connect_patiently(session)) {
+    /* The promise of the service may have come just before the answer. */
+    if ((session->service_due && ssh_connect_service(session) < 0) ||
+        ssh_connect_patiently(session)) {
         return false;
     }
     add_tried(auth);

@@ -163,10 +163,10 @@ end_leftovers() {
     return 1
 }
 
-# True if pid is main, the keeper or the program that the keeper runs.
+# True if pid is main, the keeper or the program that the keeper runs. (0: none of this container's.)
 is_ours() {
     case $pid in
-    "$$" | "$keeper") return 0 ;;
+    "$$" | "$keeper" | 0) return 0 ;;
     esac
     { read -r parent <"/proc/$pid/stat"; } 2>/dev/null || return 1
     # Behind the name, which may hold blanks and brackets, stand the state and the parent.

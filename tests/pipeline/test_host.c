@@ -852,6 +852,32 @@ Test(host, was_healthy_and_is_not_waited_for_long_when_its_run_is_resumed) {
     cr_expect_leq(virtual_time_ms() - began_ms, 120000);
 }
 
+/* By `nixos-rebuild switch` or `boot`, say: nothing of ours went wrong, and it is not taken away. */
+Test(host, was_healthy_and_was_changed_since_and_is_left_as_it_is) {
+    static const char newer[] = "/nix/store/00000000000000000000000000000003-newer";
+    char *const changed[] = {machine->running, machine->profile};
+    for (size_t i = 0; i < 2; i++) {
+        if (i > 0) {
+            teardown();
+            setup();
+        }
+        world_resume(&world, 1000);
+        world.resume.was_healthy = true;
+        machine->guard.alive = false;
+        machine->guard.record = false;
+        snprintf(machine->last, sizeof(machine->last), "committed %s rc=0", machine->guard.nonce);
+        snprintf(machine->guard.state, sizeof(machine->guard.state), "%s", machine->last);
+        snprintf(machine->running, sizeof(machine->running), "%s", NEW);
+        snprintf(machine->profile, sizeof(machine->profile), "%s", NEW);
+        snprintf(changed[i], sizeof(machine->running), "%s", newer);
+        world_run(&world);
+        expect_end(HOST_FAILED, "changed-since");
+        cr_expect_str_eq(changed[i], newer);
+        cr_expect(strstr(buf_text(&machine->trace), "guard_start") == NULL, "%s",
+                  buf_text(&machine->trace));
+    }
+}
+
 Test(host, guard_that_is_found_shortly_before_it_goes_back_judges_nothing) {
     bool confirmed_once = false, late_once = false;
     for (uint64_t left_ms = 20; left_ms < 600; left_ms += 10) {

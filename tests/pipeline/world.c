@@ -563,6 +563,8 @@ static void check_claim(const struct world *world, const char *before, const cha
     case HOST_STAGED:
         if (strcmp(world->reason, "booted-another") == 0) {
             cr_expect(!runs(world, want), "it has booted what it was to boot: %s", label(world));
+        } else if (strcmp(world->reason, "changed-since") == 0) {
+            cr_expect(!runs(world, want) || !boots(world, want), "as it was: %s", label(world));
         } else if (world->inv.policy.reboot != INV_REBOOT_NEVER && world->granted[ACT_COMMIT]) {
             cr_expect(runs(world, want) && boots(world, want), "not as committed: %s",
                       label(world));
